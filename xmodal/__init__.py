@@ -1,0 +1,1 @@
+"""XModalViT: cross-modal fusion distillation for fine-grained sketch-based image retrieval."""
