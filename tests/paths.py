@@ -1,4 +1,4 @@
-"""Where the shared test material lies; tests that need it skip, with a reason, where it is absent."""
+"""Where the shared test material lies; tests that need it skip where it is absent."""
 
 from pathlib import Path
 

@@ -1,0 +1,125 @@
+"""XAQC, the contrastive loss with a key queue, and XMRD, relational distillation."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from sbir.nn.losses import smooth_l1
+from sbir.types import Scalar
+from xmodal.queue import Queue
+
+TEMPERATURE = 0.07  # paper, and xmodal-vit@11426c9
+
+
+def xaqc(
+  query: Float[Array, "b d"],
+  key: Float[Array, "b d"],
+  ids: Int[Array, "b"],
+  queue: Queue,
+  *,
+  temperature: float = TEMPERATURE,
+) -> Scalar:
+  """Returns the InfoNCE loss of each query against its own key and the keys of the queue.
+
+  Queue entries of the query's own instance are no negatives and are masked out (the released code
+  keeps them). No gradient reaches `key` or the queue. Give both as `l2_normalise` makes them; the
+  released code leaves the query as it is.
+  """
+  logits = xaqc_logits(query, key, queue.keys, queue.ids == ids[:, None], temperature=temperature)
+  return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0])
+
+
+def xaqc_logits(
+  query: Float[Array, "b d"],
+  key: Float[Array, "b d"],
+  queue_keys: Float[Array, "k d"],
+  same: Bool[Array, "b k"] | None = None,
+  *,
+  temperature: float = TEMPERATURE,
+) -> Float[Array, "b k+1"]:
+  """Returns [query·key, query·queue] / temperature; -inf where `same` is True. Target: column 0."""
+  key, queue_keys = jax.lax.stop_gradient((key, queue_keys))
+  positive = jnp.sum(query * key, axis=1, keepdims=True)
+  negative = query @ queue_keys.T
+  if same is not None:
+    negative = jnp.where(same, -jnp.inf, negative)
+  return jnp.concatenate([positive, negative], axis=1) / temperature
+
+
+def in_batch_contrast(
+  query: Float[Array, "b d"],
+  key: Float[Array, "b d"],
+  ids: Int[Array, "b"],
+  *,
+  temperature: float = TEMPERATURE,
+) -> Scalar:
+  """Returns InfoNCE in both directions, averaged, the negatives being the rest of the batch.
+
+  Source: CLIP (arXiv:2103.00020). Other rows of the same instance are masked out. Unit vectors in;
+  the gradient reaches both. The plain dual encoder that XModalViT is measured against trains on it.
+  """
+  logits = query @ key.T / temperature
+  other_row_same_instance = (ids[:, None] == ids) & ~jnp.eye(len(ids), dtype=bool)
+  logits = jnp.where(other_row_same_instance, -jnp.inf, logits)
+  diagonal = jnp.diagonal(logits)
+  both = jax.nn.logsumexp(logits, axis=1) + jax.nn.logsumexp(logits, axis=0)
+  return jnp.mean(both / 2 - diagonal)
+
+
+def xmrd_distance(student: Float[Array, "b d"], teacher: Float[Array, "b e"]) -> Scalar:
+  """Returns how far the student's pairwise distances are from the teacher's.
+
+  Distances are divided by their own mean off the diagonal, so the loss has no unit and does not
+  change when either space is rescaled. No gradient reaches `teacher`.
+
+  Source: RKD (arXiv:1904.05068), distance-wise; xmodal-vit@11426c9 src/utils/losses.py.
+  Raises: ValueError if b < 2 (one sample has no distance).
+  """
+  _check_group(student, 2, "a distance needs two samples")
+  student_dist = _relative_distances(student)
+  teacher_dist = jax.lax.stop_gradient(_relative_distances(teacher))
+  return jnp.mean(smooth_l1(student_dist - teacher_dist))
+
+
+def xmrd_angle(student: Float[Array, "b d"], teacher: Float[Array, "b e"]) -> Scalar:
+  """Returns how far the angles in all the student's triangles are from the teacher's.
+
+  For every ordered triple (i, j, k) the cosine at corner i between j and k; a corner whose arm has
+  no length has cosine 0. No gradient reaches `teacher`.
+
+  Source: RKD (arXiv:1904.05068), angle-wise; xmodal-vit@11426c9 src/utils/losses.py. The cosines
+  come from the Gram matrix, so b x b x b numbers are held, never b x b x b x d operations.
+  Raises: ValueError if b < 3.
+  """
+  _check_group(student, 3, "an angle needs three samples")
+  student_cos = _corner_cosines(student)
+  teacher_cos = jax.lax.stop_gradient(_corner_cosines(teacher))
+  return jnp.mean(smooth_l1(student_cos - teacher_cos))
+
+
+def _check_group(student: Float[Array, "b d"], least: int, why: str) -> None:
+  if student.shape[0] < least:
+    raise ValueError(f"a batch of {student.shape[0]} is too small: {why}")
+
+
+def _relative_distances(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
+  # Squared distances are clamped at 1e-12 before the root, as the source has it: the root of a
+  # clamped zero would have an infinite gradient.
+  squared_norm = jnp.sum(points**2, axis=1)
+  squared = squared_norm[:, None] + squared_norm - 2 * points @ points.T
+  off_diagonal = ~jnp.eye(points.shape[0], dtype=bool)
+  distances = jnp.where(off_diagonal, jnp.sqrt(jnp.maximum(squared, 1e-12)), 0.0)
+  return distances * (off_diagonal.sum() / distances.sum())
+
+
+def _corner_cosines(points: Float[Array, "b d"]) -> Float[Array, "b b b"]:
+  # <x_i - x_j, x_i - x_k> = G_ii - G_ij - G_ik + G_jk. Centring first costs nothing and keeps the
+  # cancellation small when all points share a large mean.
+  points = points - points.mean(axis=0)
+  gram = points @ points.T
+  norms = jnp.diagonal(gram)
+  squared = norms[:, None] + norms - 2 * gram
+  apart = squared > 1e-6 * (norms[:, None] + norms)
+  inverse = jnp.where(apart, jax.lax.rsqrt(jnp.where(apart, squared, 1.0)), 0.0)
+  dots = norms[:, None, None] - gram[:, :, None] - gram[:, None, :] + gram[None]
+  return dots * inverse[:, :, None] * inverse[:, None, :]
