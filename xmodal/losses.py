@@ -104,7 +104,9 @@ def _check_group(student: Float[Array, "b d"], least: int, why: str) -> None:
 
 def _relative_distances(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
   # Squared distances are clamped at 1e-12 before the root, as the source has it: the root of a
-  # clamped zero would have an infinite gradient.
+  # clamped zero would have an infinite gradient. Centring changes no distance and keeps the
+  # cancellation in float32 small when all points share a large mean.
+  points = points - points.mean(axis=0)
   squared_norm = jnp.sum(points**2, axis=1)
   squared = squared_norm[:, None] + squared_norm - 2 * points @ points.T
   off_diagonal = ~jnp.eye(points.shape[0], dtype=bool)
@@ -113,8 +115,7 @@ def _relative_distances(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
 
 
 def _corner_cosines(points: Float[Array, "b d"]) -> Float[Array, "b b b"]:
-  # <x_i - x_j, x_i - x_k> = G_ii - G_ij - G_ik + G_jk. Centring first costs nothing and keeps the
-  # cancellation small when all points share a large mean.
+  # <x_i - x_j, x_i - x_k> = G_ii - G_ij - G_ik + G_jk, centred as above.
   points = points - points.mean(axis=0)
   gram = points @ points.T
   norms = jnp.diagonal(gram)
