@@ -33,7 +33,7 @@ class Source(Protocol):
   records: tuple[Record, ...]
 
   def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-    """Returns the decoded image of `records[index]`: upright RGB, white where it was transparent."""
+    """Returns `records[index]` decoded: upright RGB, white where it was transparent."""
     ...
 
 
@@ -73,7 +73,7 @@ def pairs(source: Source) -> list[tuple[int, int]]:
 
 
 def sketches_without_photo(records: Sequence[Record]) -> list[Record]:
-  """Returns the sketches whose instance no photo has: they could only be queries without an answer."""
+  """Returns the sketches whose instance no photo has: queries without an answer."""
   photos = {record.instance for record in records if record.modality == PHOTO}
   return [r for r in records if r.modality == SKETCH and r.instance not in photos]
 
@@ -93,8 +93,8 @@ def repeated_photo_ids(records: Sequence[Record]) -> list[str]:
 def check(source: Source) -> None:
   """Raises UserError if no retrieval can be learnt or measured on these records. Decodes nothing.
 
-  Refused: no photos, no sketches, a photo id used twice, a sketch whose photo is not there (and with
-  it the set in which no photo has a sketch). Photos without a sketch are allowed.
+  Refused: no photos, no sketches, a photo id used twice, a sketch whose photo is not there (and
+  with it the set in which no photo has a sketch). Photos without a sketch are allowed.
   """
   records, name = source.records, source.name
   counts = Counter(record.modality for record in records)
@@ -110,6 +110,6 @@ def check(source: Source) -> None:
     )
   if orphans := sketches_without_photo(records):
     raise UserError(
-      f"{name}: {len(orphans)} of {counts[SKETCH]} sketches have no photo (first: {orphans[0].key}, "
-      f"photo id {orphans[0].instance!r}); add the photos or remove these sketches"
+      f"{name}: {len(orphans)} of {counts[SKETCH]} sketches have no photo (first: "
+      f"{orphans[0].key}, photo id {orphans[0].instance!r}); add the photos or remove the sketches"
     )

@@ -1,0 +1,128 @@
+"""The only reader of image files: whatever was saved comes out as upright RGB bytes."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sbir.types import UserError
+
+RGB = UInt8[np.ndarray, "height width 3"]
+
+# A closed list: Pillow's others include EPS, which starts Ghostscript on the file's program.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+EXTENSIONS = frozenset(
+  (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+)
+MAX_PIXELS = 64_000_000  # 192 MB decoded; a file of a few kB can claim far more (compression bomb)
+FULL_16_BIT = 65535
+GRAY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # "I" is what 16-bit PGM opens as
+
+# Our own, lower limit below is an error with a next move; Pillow's is a warning beside it.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def is_image_name(name: str) -> bool:
+  """Returns whether a file name is one of an image we read; hidden files (".x", "._x") are not."""
+  return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def decode(image: bytes | str | os.PathLike, name: str = "") -> RGB:
+  """Returns an encoded image, or the image at a path, as RGB in 0..255.
+
+  Turned upright as its EXIF orientation says. 16-bit gray is scaled (65535 -> 255), not clipped or
+  cut; transparency is laid on white, as paper; palettes, gray, 1-bit and CMYK become RGB; of an
+  animation the first frame. `name` stands for the path in messages about bytes.
+  Raises: UserError if the file is missing, not an image, truncated, or above MAX_PIXELS.
+  """
+  data, name = _read(image, name)
+  try:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+      _refuse_size(opened.size, name)
+      opened.load()
+      return _to_rgb(ImageOps.exif_transpose(opened), name)
+  except UserError:
+    raise
+  except Image.DecompressionBombError as error:
+    raise UserError(
+      f"{name}: {error}; expected at most {MAX_PIXELS} pixels; scale it down"
+    ) from None
+  except UnidentifiedImageError:
+    raise _unreadable(name, data, "no image format begins like this") from None
+  except Exception as error:  # Pillow lets anything out: OSError, SyntaxError, struct.error
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise _unreadable(name, data, reason) from None
+
+
+def resize(image: RGB, size: int) -> UInt8[np.ndarray, "size size 3"]:
+  """Returns the image stretched to a square; bilinear, smoothed first where it shrinks."""
+  if image.shape[:2] == (size, size):
+    return image
+  return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def encode_png(image: RGB) -> bytes:
+  """Returns the image as PNG, which loses nothing."""
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, format="PNG")
+  return buffer.getvalue()
+
+
+def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
+  if isinstance(image, bytes):
+    return image, name or "image"
+  name = name or os.fspath(image)
+  try:
+    return Path(image).read_bytes(), name
+  except OSError as error:
+    raise UserError(
+      f"{name}: cannot be read ({error.strerror}), expected an image file; "
+      "check the path and its permissions"
+    ) from None
+
+
+def _unreadable(name: str, data: bytes, reason: str) -> UserError:
+  return UserError(
+    f"{name}: not a readable image ({reason}; {len(data)} bytes), expected a whole PNG, JPEG, WebP, "
+    "BMP, GIF, TIFF or PPM; copy it again or remove it"
+  )
+
+
+def _refuse_size(size: tuple[int, int], name: str) -> None:
+  width, height = size
+  if width * height > MAX_PIXELS:
+    raise UserError(
+      f"{name}: {width} x {height} pixels, expected at most {MAX_PIXELS} in all; scale it down"
+    )
+
+
+def _to_rgb(image: Image.Image, name: str) -> RGB:
+  if image.mode in GRAY_16_BIT:
+    return _gray16_to_rgb(image, name)
+  if image.mode == "F":
+    raise UserError(
+      f"{name}: floating-point pixels, expected 8 or 16 bits; save it as an 8-bit PNG"
+    )
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    paper = Image.new("RGBA", image.size, "white")
+    image = Image.alpha_composite(paper, image)
+  return np.array(image.convert("RGB"))
+
+
+def _gray16_to_rgb(image: Image.Image, name: str) -> RGB:
+  gray = np.asarray(image).astype(np.int64)
+  if gray.min() < 0 or gray.max() > FULL_16_BIT:
+    raise UserError(
+      f"{name}: 32-bit pixels from {gray.min()} to {gray.max()}, expected 0 to {FULL_16_BIT}; "
+      "save it as an 8-bit PNG"
+    )
+  transparent = image.info.get("transparency")  # PNG may name one gray value that is not there
+  if isinstance(transparent, int):
+    gray = np.where(gray == transparent, FULL_16_BIT, gray)
+  eight = ((gray * 255 + FULL_16_BIT // 2) // FULL_16_BIT).astype(np.uint8)
+  return np.repeat(eight[:, :, None], 3, axis=2)
