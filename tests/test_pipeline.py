@@ -181,11 +181,14 @@ def test_evaluation_pairs_go_once_through_all_sketches_each_with_the_next():
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"batch_size": 11}, "batch_size=11 is more than the 10 training pairs; nearest: 10"),
+    (
+      {"batch_size": 11},
+      "batch_size=11 is more than the 10 training pairs of an epoch; nearest: 10",
+    ),
     ({"batch_size": 5, "sample_by": "photo"}, "nearest: 4"),
     ({"batch_size": 0}, "at least 1"),
     ({"batch_size": 9, "process_count": 2}, "nearest: 8 or 10"),
-    ({"seed": -1}, "seed=-1 must be in"),
+    ({"seed": -1}, "seed=-1 must be 0 or more"),
     ({"sample_by": "class"}, "'sketch' or 'photo'"),
     ({"cache": "disk"}, "'memory' or 'none'"),
     ({"num_threads": -1}, "num_threads=-1"),
@@ -207,5 +210,6 @@ def test_an_image_that_cannot_be_read_stops_the_iterator_with_the_users_error():
       raise UserError(f"{self.records[index].key}: truncated")
 
   for num_threads in (0, 2):
-    with pytest.raises(UserError, match=r"png: truncated$"):
+    with pytest.raises(UserError) as error:
       next(batches(Broken(), num_threads=num_threads))
+    assert str(error.value).endswith("png: truncated")  # one line; Grain adds its note elsewhere
