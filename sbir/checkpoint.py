@@ -1,0 +1,127 @@
+"""Saves and restores a run; the only file that imports orbax.
+
+A checkpoint named 100 holds the state after 100 updates and the iterator for batch 101. It has
+three parts, committed together: "params" (readable without knowing the optimiser), "rest"
+(step, opt_state, extra, key) and "batches" (the data iterator's state, JSON).
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from sbir import run_folder
+from sbir.types import Params, UserError
+
+NUM_MISSES_SHOWN = 8
+
+
+class Checkpoints:
+  """The checkpoints of one run folder; keeps the newest `keep`. Saves block until committed."""
+
+  def __init__(self, workdir: str | os.PathLike[str], *, keep: int = 2):
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    self._folder = _folder(workdir)
+    self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+  def save(self, step: int, params: Params, rest: Any, batches: Any) -> None:
+    """Saves all three parts in one commit; `batches` must be JSON."""
+    if step in self._manager.all_steps():
+      return
+    parts = ocp.args.Composite(
+      params=ocp.args.StandardSave(params),
+      rest=ocp.args.StandardSave(rest),
+      batches=ocp.args.JsonSave(batches),
+    )
+    self._manager.save(step, args=parts, force=True)
+
+  def restore(self, step: int, params: Params, rest: Any) -> tuple[Params, Any, Any]:
+    """Returns (params, rest, batches) of `step`, laid out as the abstract `params` and `rest` say.
+
+    Raises: UserError if the saved shapes are of another architecture.
+    """
+    check_shapes(_metadata(self._folder / str(step) / "params"), params, self._folder)
+    parts = ocp.args.Composite(
+      params=ocp.args.StandardRestore(params),
+      rest=ocp.args.StandardRestore(rest),
+      batches=ocp.args.JsonRestore(),
+    )
+    try:
+      restored = self._manager.restore(step, args=parts)
+    except (ValueError, KeyError) as error:
+      reason = str(error).splitlines()[0][:200]
+      raise UserError(
+        f"checkpoint {self._folder / str(step)} does not fit this training ({reason}); "
+        f"use another --workdir"
+      ) from error
+    return restored.params, restored.rest, restored.batches
+
+  def close(self) -> None:
+    """Waits for what is still being written or deleted."""
+    self._manager.close()
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+
+def restore_params(
+  workdir: str | os.PathLike[str], *, expected: Params | None = None, step: int | None = None
+) -> Params:
+  """Returns the parameters of a run as host arrays: the newest, or those of `step`.
+
+  `expected` is a tree of arrays or shapes to compare with; every difference is listed in one error.
+  Raises: UserError if the folder is missing, has no checkpoint, or is of another architecture.
+  """
+  run_folder.read_config(workdir)
+  step = run_folder.latest_step(workdir) if step is None else step
+  path = _folder(workdir) / str(step) / "params"
+  if step is None or not path.is_dir():
+    raise UserError(f"run folder {workdir} has no checkpoint yet; finish its training first")
+  saved = _metadata(path)
+  if expected is not None:
+    check_shapes(saved, expected, workdir)
+  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+  return ocp.PyTreeCheckpointer().restore(path, restore_args=as_numpy)
+
+
+def check_shapes(saved: Any, expected: Any, where: Any) -> None:
+  """Raises UserError naming each array that is missing, unexpected, or of another shape."""
+  have, want = _shapes(saved), _shapes(expected)
+  misses = [f"{name}: missing" for name in sorted(want.keys() - have.keys())]
+  misses += [f"{name}: not expected" for name in sorted(have.keys() - want.keys())]
+  misses += [
+    f"{name}: {have[name]} saved, {want[name]} expected"
+    for name in sorted(have.keys() & want.keys())
+    if have[name] != want[name]
+  ]
+  if misses:
+    more = len(misses) - NUM_MISSES_SHOWN
+    shown = "; ".join(misses[:NUM_MISSES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    raise UserError(
+      f"checkpoint in {where} is of another architecture, {len(misses)} arrays differ ({shown}); "
+      f"give the run folder or the config that belongs to it"
+    )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in leaves
+  }
+
+
+def _metadata(path: Path) -> Any:
+  return ocp.PyTreeCheckpointer().metadata(path).item_metadata.tree
+
+
+def _folder(workdir: str | os.PathLike[str]) -> Path:
+  return Path(workdir).absolute() / "checkpoints"

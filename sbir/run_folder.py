@@ -1,0 +1,163 @@
+"""The folder of one run: which config it belongs to, and with which versions it was made."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sbir.types import UserError
+
+# What may change between two starts of one run: how long and how often, never what is trained.
+FREE_KEYS = frozenset({"steps", "save_every", "log_every", "eval_every", "keep", "workdir"})
+FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"
+PACKAGES = (
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "numpy",
+  "ml_collections",
+)
+
+
+def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+  """Returns the config.json of a run folder.
+
+  Raises: UserError if the folder is missing or holds no readable run.
+  """
+  path = Path(workdir) / "config.json"
+  if not Path(workdir).is_dir():
+    raise UserError(
+      f"run folder {workdir} does not exist; give the --workdir of a finished training"
+    )
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise UserError(f"{workdir} is not a run folder: it has no config.json") from None
+  except (OSError, json.JSONDecodeError) as error:
+    raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
+
+
+def latest_step(workdir: str | os.PathLike[str]) -> int | None:
+  """Returns the newest saved step, or None; looks at folder names only, so it costs nothing."""
+  folder = Path(workdir) / "checkpoints"
+  if not folder.is_dir():
+    return None
+  return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
+
+
+def is_finished(workdir: str | os.PathLike[str], steps: int) -> bool:
+  """Returns whether the run in `workdir` has already done `steps` updates."""
+  return (latest_step(workdir) or 0) >= steps
+
+
+def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+  """Checks, and writes nothing, that `workdir` can hold the run that `config` describes.
+
+  Raises: UserError if the folder cannot be written, or holds a run with another config.
+  """
+  _check_writable(Path(workdir))
+  if (Path(workdir) / "config.json").exists():
+    _check_same(workdir, read_config(workdir), _plain(config))
+
+
+def open_run(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+  """Makes the folder and writes config.json and versions.json, after `check`."""
+  check(workdir, config)
+  try:
+    Path(workdir).mkdir(parents=True, exist_ok=True)
+    write_json(Path(workdir) / "config.json", _plain(config))
+    write_json(Path(workdir) / "versions.json", versions())
+  except OSError as error:
+    raise UserError(
+      f"workdir {workdir} cannot be written ({error.strerror}); choose another"
+    ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes `value` as JSON, whole or not at all."""
+  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes `text` to `path` through a temporary neighbour, so no reader ever sees half of it."""
+  with tempfile.NamedTemporaryFile(
+    "w", dir=path.parent, prefix=f".{path.name}.", delete=False
+  ) as f:
+    f.write(text)
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(f.name, path)
+
+
+def versions() -> dict[str, Any]:
+  """Returns what a number depends on beside the config: packages, Python, devices, git commit."""
+  import jax
+
+  return {
+    "python": platform.python_version(),
+    "platform": platform.platform(),
+    "devices": [device.device_kind for device in jax.devices()],
+    "git": _git_commit(),
+    "command": sys.argv,
+    "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+  }
+
+
+def _git_commit() -> str:
+  """Returns the commit of the source tree ("+changes" if edited), or "" outside a checkout."""
+  here = Path(__file__).resolve().parent
+  ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+  try:
+    return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.strip()
+  except (OSError, subprocess.TimeoutExpired):
+    return ""
+
+
+def _plain(config: Mapping[str, Any]) -> Any:
+  """Returns the config as it reads back from JSON (tuples become lists), for comparison."""
+  plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+  return json.loads(json.dumps(plain))
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+  if not isinstance(tree, Mapping) or not tree:
+    return {prefix: tree}
+  rows: dict[str, Any] = {}
+  for name, value in tree.items():
+    rows |= _flatten(value, f"{prefix}.{name}" if prefix else name)
+  return rows
+
+
+def _check_same(workdir: Any, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+  """Raises UserError listing the keys in which the two configs differ and may not."""
+  before, now = _flatten(old), _flatten(new)
+  names = [name for name in sorted(before | now) if name not in FREE_KEYS]
+  changed = [
+    f"{name}: {before.get(name, 'absent')!r} there, {now.get(name, 'absent')!r} here"
+    for name in names
+    if before.get(name, "absent") != now.get(name, "absent")
+  ]
+  if changed:
+    raise UserError(
+      f"workdir {workdir} holds another run ({'; '.join(changed)}); use another --workdir, or give "
+      f"the same config (only {FREE_KEYS_HINT} may change)"
+    )
+
+
+def _check_writable(workdir: Path) -> None:
+  nearest = workdir
+  while not nearest.exists() and nearest != nearest.parent:
+    nearest = nearest.parent
+  if not nearest.is_dir():
+    raise UserError(f"workdir {workdir} cannot be made: {nearest} is a file; choose another")
+  if not os.access(nearest, os.W_OK):
+    raise UserError(f"workdir {workdir} cannot be written: no permission in {nearest}")
