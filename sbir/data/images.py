@@ -87,8 +87,8 @@ def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
 
 def _unreadable(name: str, data: bytes, reason: str) -> UserError:
   return UserError(
-    f"{name}: not a readable image ({reason}; {len(data)} bytes), expected a whole PNG, JPEG, WebP, "
-    "BMP, GIF, TIFF or PPM; copy it again or remove it"
+    f"{name}: not a readable image ({reason}; {len(data)} bytes), expected a whole PNG, JPEG, "
+    "WebP, BMP, GIF, TIFF or PPM; copy it again or remove it"
   )
 
 

@@ -90,13 +90,15 @@ def repeated_photo_ids(records: Sequence[Record]) -> list[str]:
   return sorted(instance for instance, count in counts.items() if count > 1)
 
 
-def check(source: Source) -> None:
+def check(source: Source, where: str = "") -> None:
   """Raises UserError if no retrieval can be learnt or measured on these records. Decodes nothing.
+
+  `where` says in the message which split of which folder; by default the source's name does.
 
   Refused: no photos, no sketches, a photo id used twice, a sketch whose photo is not there (and
   with it the set in which no photo has a sketch). Photos without a sketch are allowed.
   """
-  records, name = source.records, source.name
+  records, name = source.records, where or source.name
   counts = Counter(record.modality for record in records)
   for modality, plural in ((PHOTO, "photos"), (SKETCH, "sketches")):
     if not counts[modality]:

@@ -1,0 +1,99 @@
+"""Images in a folder: what was found, what is wrong with it, and the source that reads them."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sbir.data.images import decode, is_image_name
+from sbir.data.records import Record, check, ordered
+from sbir.types import UserError
+
+
+@dataclass(frozen=True)
+class Listing:
+  """What a reader found of one split. With any problem it is not fit for use, but worth telling."""
+
+  name: str
+  split: str
+  root: Path
+  records: tuple[Record, ...]
+  problems: tuple[str, ...] = ()  # each one line: value, expectation, next move
+
+
+@dataclass(frozen=True)
+class FileSource:
+  """A split whose images are files below `root`, `records[i].key` being the path."""
+
+  name: str
+  split: str
+  root: Path
+  records: tuple[Record, ...]
+
+  def read(self, index: int) -> bytes:
+    """Returns the file as it is. Raises: UserError if it cannot be read."""
+    path = self.root / self.records[index].key
+    try:
+      return path.read_bytes()
+    except OSError as error:
+      raise UserError(
+        f"{path}: cannot be read ({error.strerror}); check that it is there and its permissions"
+      ) from None
+
+  def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns the decoded image. Raises: UserError naming the file if it is unreadable."""
+    return decode(self.read(index), str(self.root / self.records[index].key))
+
+
+def open_listing(listing: Listing) -> FileSource:
+  """Returns the source of a listing. Raises: UserError for its problems and those of `check`."""
+  if listing.problems:
+    more = len(listing.problems) - 1
+    raise UserError(
+      listing.problems[0] + (f" (and {more} more: run sbir.data.doctor)" * bool(more))
+    )
+  source = FileSource(listing.name, listing.split, listing.root, listing.records)
+  check(source, f"{listing.name} {listing.split} split in {listing.root}")
+  return source
+
+
+def existing_folder(folder: str | os.PathLike) -> Path:
+  """Returns the path of a data folder. Raises: UserError if it was not given or is not there."""
+  if not os.fspath(folder):
+    raise UserError("data.dir='', expected the folder of the data set; add --config.data.dir=DIR")
+  path = Path(folder).expanduser()
+  if not path.is_dir():
+    what = "is a file, not a folder" if path.exists() else "does not exist"
+    parent = next(p for p in (path, *path.parents) if p.is_dir())
+    raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
+  return path
+
+
+def image_names(folder: Path) -> list[str]:
+  """Returns the names of the image files right in a folder, sorted, hidden files left out."""
+  return sorted(e.name for e in os.scandir(folder) if is_image_name(e.name) and e.is_file())
+
+
+def folder_names(folder: Path) -> list[str]:
+  """Returns the names of the folders right in a folder, sorted, hidden ones left out."""
+  return sorted(e.name for e in os.scandir(folder) if not e.name.startswith(".") and e.is_dir())
+
+
+_SKETCH_STEM = {"_": re.compile(r"(.+)_(\d+)"), "-": re.compile(r"(.+)-(\d+)")}
+
+
+def sketch_photo_id(file_name: str, separator: str) -> str | None:
+  """Returns the photo id in a sketch's name, `<id><separator><digits>.<extension>`, else None."""
+  match = _SKETCH_STEM[separator].fullmatch(os.path.splitext(file_name)[0])
+  return match.group(1) if match else None
+
+
+def listing(
+  name: str, split: str, root: Path, records: Iterable[Record], problems: Iterable[str] = ()
+) -> Listing:
+  """Returns a listing with its records in the order of every source."""
+  return Listing(name, split, root, ordered(records), tuple(problems))

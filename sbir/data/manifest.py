@@ -1,0 +1,114 @@
+"""Reader of manifest.csv: any data set as a table of paths."""
+
+import csv
+import os
+from collections import Counter
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from sbir.data.files import Listing, existing_folder, listing
+from sbir.data.records import PHOTO, SKETCH, SPLITS, Record
+from sbir.data.splits import held_out
+from sbir.types import UserError
+
+FILE_NAME = "manifest.csv"
+COLUMNS = ("path", "modality", "instance", "category", "split")
+
+Row = dict[str, str]
+
+
+def list_manifest(name: str, folder: str | os.PathLike, split: str) -> Listing:
+  """Returns the rows of one split of `folder`/manifest.csv whose files exist.
+
+  Columns: path (relative to the folder, "/" between the parts), modality (photo or sketch),
+  instance (the photo's id) and/or category, split (train or test). Without a split column
+  `splits.held_out` chooses. Without an instance column every image is its own instance: fit for
+  retrieval of categories only. Links inside the folder are followed wherever they lead.
+  Raises: UserError if there is no manifest, or its columns or values are none of these.
+  """
+  root = existing_folder(folder)
+  rows = _read(root / FILE_NAME)
+  test = None
+  if "split" not in rows[0]:
+    test = held_out((r.get("category", ""), r["instance"]) for r in rows if r["modality"] == PHOTO)
+  records, missing = [], []
+  for row in rows:
+    is_test = row["split"] == "test" if test is None else row["instance"] in test
+    if is_test == (split == "test"):
+      found = (root / row["path"]).is_file()
+      (records if found else missing).append(
+        Record(
+          row["modality"], row.get("category", ""), row.get("instance", row["path"]), row["path"]
+        )
+      )
+  problems = [
+    f"{root / record.key} does not exist, but {FILE_NAME} lists it; copy the file or drop the row"
+    for record in missing
+  ]
+  return listing(name, split, root, records, problems)
+
+
+def _read(path: Path) -> list[Row]:
+  """Returns the rows with the known columns only, every value checked."""
+  try:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+      reader = csv.DictReader(file)
+      columns = [column.strip() for column in reader.fieldnames or ()]
+      reader.fieldnames = columns
+      _check_columns(path, columns)
+      rows = [{c: (row[c] or "").strip() for c in COLUMNS if c in columns} for row in reader]
+  except OSError as error:
+    raise UserError(
+      f"{path} cannot be read ({error.strerror}); expected a table with columns "
+      f"{', '.join(COLUMNS)}"
+    ) from None
+  except (UnicodeDecodeError, csv.Error) as error:
+    raise UserError(f"{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8") from None
+  _check_rows(path, rows)
+  return rows
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+  missing = [c for c in ("path", "modality") if c not in columns]
+  if "instance" not in columns and "category" not in columns:
+    missing.append("instance or category")
+  if "instance" not in columns and "split" not in columns:
+    missing.append("split")
+  if missing:
+    raise UserError(
+      f"{path} lacks the columns {', '.join(missing)}; found {', '.join(columns) or 'none'}; "
+      f"expected {', '.join(COLUMNS)}"
+    )
+
+
+def _check_rows(path: Path, rows: list[Row]) -> None:
+  if not rows:
+    raise UserError(f"{path} has no rows; expected one for each image")
+  for line, row in enumerate(rows, start=2):
+    for column, expected in (("modality", (PHOTO, SKETCH)), ("split", SPLITS)):
+      if column in row and row[column] not in expected:
+        raise UserError(
+          f"{path}, row {line}: {column} {row[column]!r}, expected {' or '.join(expected)}"
+        )
+    if "instance" in row and not row["instance"]:
+      raise UserError(f"{path}, row {line}: no instance, expected the id of the photo")
+    if not row["path"] or _leaves(row["path"]):
+      raise UserError(
+        f"{path}, row {line}: path {row['path']!r} leaves the data folder, expected one inside "
+        "it, such as photo/1.png"
+      )
+  repeated = [key for key, count in Counter(row["path"] for row in rows).items() if count > 1]
+  if repeated:
+    raise UserError(
+      f"{path} lists {len(repeated)} paths more than once (first: {repeated[0]}); keep one row each"
+    )
+
+
+def _leaves(path: str) -> bool:
+  """Returns whether a path could point outside the folder it is joined to, on any system."""
+  windows = PureWindowsPath(path)
+  return (
+    PurePosixPath(path).is_absolute()
+    or bool(windows.drive or windows.root)
+    or ".." in PurePosixPath(path).parts
+    or ".." in windows.parts
+  )
