@@ -27,7 +27,8 @@ class MetricLog:
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Writes the numbers of one step; a number that is not finite is written as null."""
-    row = {name: _finite(metrics[name]) for name in sorted(metrics, key=lambda name: name != "loss")}
+    names = sorted(metrics, key=lambda name: name != "loss")  # the loss first, for human readers
+    row = {name: _finite(metrics[name]) for name in names}
     self._file.write(json.dumps({"step": step, **row}) + "\n")
     self._file.flush()
     if self._wants_tensorboard:
