@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# Everything from a fresh clone: sets up .venv by itself, then runs what is asked for.
+set -euo pipefail
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+VENV=$ROOT/.venv
+VENV_PYTHON=$VENV/bin/python
+LOG=$VENV/setup.log
+INSTALLING=$VENV/.installing # there while pip works: found at a start, it means pip was killed
+METHODS="xmodal"
+
+usage() {
+  cat <<'EOF'
+usage: ./launch.sh COMMAND [ARGUMENTS]
+
+  demo [xmodal] [--json] [--workdir W]   train on the embedded data and find photos from sketches
+  train xmodal NAME --data DIR --workdir W [--config.key=value ...]
+                                         teacher, students and evaluation on a real data set
+                                         (NAME: shoe_v2, chair_v2, sketchy, shoe304, demo)
+  test [pytest arguments]                style checks and the whole test suite
+  setup [--dev]                          only make .venv (--dev: with what the tests need)
+  help                                   this text
+
+Every command sets up .venv first if it is missing, half-made, or older than the requirement files.
+PYTHON=/path/to/python3.12 ./launch.sh ... chooses the interpreter (3.11 to 3.13) that .venv is made of.
+EOF
+}
+
+say() { echo "launch: $*" >&2; }
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+is_supported() {
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+# Succeeds if .venv holds a Python that runs, has pip, and was not left in the middle of an installation.
+is_sound() {
+  [ ! -e "$INSTALLING" ] && is_supported "$VENV_PYTHON" &&
+    "$VENV_PYTHON" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("pip") is None)' 2>/dev/null
+}
+
+make_venv() {
+  local candidate version tried=""
+  for candidate in "${PYTHON:-python3.11}" python3.12 python3.13 python3 python; do
+    version=$("$candidate" -c 'import platform; print(platform.python_version())' 2>/dev/null) || continue
+    if ! is_supported "$candidate"; then
+      tried="$tried $candidate is $version;"
+      continue
+    fi
+    say "making .venv with Python $version"
+    if "$candidate" -m venv --clear "$VENV" >/dev/null 2>&1 && is_sound; then
+      return
+    fi
+    rm -rf "$VENV"
+    tried="$tried $candidate ($version) cannot make a virtual environment (its venv package is missing);"
+  done
+  die "no usable Python 3.11 to 3.13 found:${tried:- none on the PATH;} install one, or set PYTHON=/path/to/it"
+}
+
+# fingerprint FILE...: changes when a requirement file or the Python of .venv does
+fingerprint() {
+  "$VENV_PYTHON" -V
+  (cd "$ROOT" && cksum "$@")
+}
+
+# install STAMP FILE...: brings .venv to exactly what the requirement files say, once
+install() {
+  local stamp=$VENV/$1 file options=()
+  shift
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint "$@")" ]; then
+    return
+  fi
+  for file in "$@"; do options+=(-r "$ROOT/$file"); done
+  say "installing the packages of $* (the first time takes some minutes; log: $LOG)"
+  touch "$INSTALLING"
+  if ! "$VENV_PYTHON" -m pip install --no-input --disable-pip-version-check --progress-bar off \
+    "${options[@]}" 2>&1 | tee "$LOG" | show_packages; then
+    rm -f "$INSTALLING" # pip itself gave up, before it touched anything
+    tail -n 5 "$LOG" >&2
+    die "the packages could not be installed (see $LOG); check the network and run the same command again"
+  fi
+  rm -f "$INSTALLING"
+  fingerprint "$@" >"$stamp"
+}
+
+# Shows which package pip is at: on a terminal by rewriting one line, in a file by a line in twenty.
+show_packages() {
+  local line count=0
+  while IFS= read -r line; do
+    case $line in
+      Collecting* | Installing*)
+        count=$((count + 1))
+        if [ -t 2 ]; then
+          printf '\r\033[K  %3d  %.70s' "$count" "$line" >&2
+        elif [ $((count % 20)) = 0 ]; then
+          printf '  %3d  %.70s\n' "$count" "$line" >&2
+        fi
+        ;;
+    esac
+  done
+  if [ -t 2 ]; then printf '\r\033[K' >&2; fi
+}
+
+# setup [--dev]; two of us at once on a fresh clone would tear down each other's half-made .venv
+setup() {
+  (
+    if command -v flock >/dev/null; then flock 9; fi
+    setup_alone "$@"
+  ) 9<"$ROOT"
+}
+
+setup_alone() {
+  if ! is_sound; then
+    if [ -e "$VENV" ]; then
+      say ".venv is broken or half-made: making it again"
+      rm -rf "$VENV"
+    fi
+    make_venv
+  fi
+  if [ "${1:-}" = --dev ]; then
+    install .stamp-dev requirements.txt requirements-test.txt
+    fingerprint requirements.txt >"$VENV/.stamp"
+  else
+    install .stamp requirements.txt
+  fi
+}
+
+run_python() {
+  PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} exec "$VENV_PYTHON" "$@"
+}
+
+# check_method NAME: stops unless it is one of ours
+check_method() {
+  case " $METHODS " in
+    *" $1 "*) ;;
+    *) die "unknown method '$1'; choose one of: $METHODS" ;;
+  esac
+}
+
+run_tests() {
+  local status=0
+  cd "$ROOT"
+  "$VENV_PYTHON" -m ruff check --quiet . || status=1
+  "$VENV_PYTHON" -m ruff format --check --quiet . || {
+    say "these files are not formatted: run .venv/bin/ruff format"
+    status=1
+  }
+  "$VENV_PYTHON" -m pytest -n 2 --dist loadfile "$@" || status=$?
+  exit "$status"
+}
+
+main() {
+  local command=${1:-help} method=xmodal
+  [ $# = 0 ] || shift
+  case $command in
+    help | -h | --help) usage ;;
+    setup)
+      case ${1:-} in
+        "" | --dev) setup "$@" ;;
+        *) die "setup knows only --dev, not '$1'" ;;
+      esac
+      say "ready: $VENV_PYTHON"
+      ;;
+    demo)
+      case ${1:-} in "" | -*) ;; *) method=$1 && shift ;; esac
+      check_method "$method"
+      setup
+      run_python -m "$method.demo" "$@"
+      ;;
+    train)
+      method=${1:-}
+      [ -n "$method" ] || die "train what? ./launch.sh train xmodal NAME --data DIR --workdir W"
+      check_method "$method"
+      shift
+      setup
+      run_python -m "$method.pipeline" "$@"
+      ;;
+    test)
+      setup --dev
+      run_tests "$@"
+      ;;
+    *) die "unknown command '$command'; choose one of: setup, demo, train, test, help" ;;
+  esac
+}
+
+main "$@"
