@@ -1,0 +1,137 @@
+"""Writes a data set in a folder as a TFDS data set: python -m sbir.data.prepare --help"""
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sbir.data.files import open_listing
+from sbir.data.records import SPLITS
+from sbir.data.sources import list_files
+from sbir.data.tfds_source import VERSION, write_tfds
+from sbir.types import UserError
+
+EPILOG = """\
+The images keep their bytes, so training on the prepared set sees the very same pixels; what it
+gains is a few large files instead of many small ones. Needs tensorflow to write, not to read.
+Nothing appears under its final name before it is whole.
+
+example:
+  python -m sbir.data.prepare --dataset shoe_v2 --source ~/ShoeV2 --data_dir ~/tfds
+  python -m xmodal.train_teacher --config configs/xmodal/teacher.py:shoe_v2 --workdir runs/a \\
+    --config.data.source=tfds --config.data.dir=$HOME/tfds
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Returns the exit status: 0, or 2 after one line on stderr about what the user can mend."""
+  args = _parser().parse_args(argv)
+  try:
+    folder = prepare(args.dataset, args.source, args.data_dir)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  print(f"wrote {folder}\nread it with --config.data.source=tfds --config.data.dir={args.data_dir}")
+  return 0
+
+
+def prepare(name: str, source: str | os.PathLike, data_dir: str | os.PathLike) -> Path:
+  """Writes both splits of a folder to `data_dir`/name/VERSION and returns that path.
+
+  Raises: UserError if the name is no TFDS name, the set is there already, the source fails the
+  checks of training or an image is unreadable. Then, or when stopped, `data_dir` is as it was.
+  """
+  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    raise UserError(f"--dataset {name!r}: expected small letters, digits and _, such as shoe_v2")
+  sources = {split: open_listing(list_files("auto", name, source, split)) for split in SPLITS}
+  out = Path(data_dir).expanduser()
+  final = out / name / VERSION
+  if final.exists():
+    raise UserError(f"{final} exists already; remove it to prepare {name} again")
+  with _workplace(out, name) as temporary:
+    try:
+      written = write_tfds(name, sources, temporary)
+      final.parent.mkdir(exist_ok=True)
+      os.rename(written, final)
+    except OSError as error:  # no space left, or another run was faster
+      raise UserError(f"{final} cannot be written ({error}); nothing was kept") from None
+  return final
+
+
+@contextlib.contextmanager
+def _workplace(out: Path, name: str) -> Iterator[Path]:
+  """Gives a hidden folder inside `out` and removes it at the end, whatever the end is.
+
+  Also removes those of earlier runs on this machine that were killed too hard to do so.
+  """
+  made = [p for p in (out, *out.parents) if not p.exists()]
+  prefix = f".preparing-{name}-{socket.gethostname()}-"
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob(f"{prefix}*"):
+      if not _is_running(old.name.removeprefix(prefix)):
+        shutil.rmtree(old)
+    temporary = out / f"{prefix}{os.getpid()}"
+    temporary.mkdir()
+  except OSError as error:
+    raise UserError(
+      f"--data_dir {out} cannot be written ({error.strerror}); choose a folder you may write to"
+    ) from None
+  try:
+    with _terminate_as_exit():
+      yield temporary
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+    for folder in made:  # innermost first; one that got its data set is not empty and stays
+      with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def _terminate_as_exit() -> Iterator[None]:
+  """Lets SIGTERM unwind the stack, so that what was begun is cleared away."""
+
+  def leave(signum: int, frame: object) -> None:
+    raise SystemExit(128 + signum)
+
+  before = signal.signal(signal.SIGTERM, leave)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _is_running(pid: str) -> bool:
+  if not pid.isdigit() or int(pid) == os.getpid():
+    return False
+  try:
+    os.kill(int(pid), 0)  # signal 0 only asks
+  except ProcessLookupError:
+    return False
+  except OSError:
+    return True  # somebody else's
+  return True
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="python -m sbir.data.prepare",
+    description="Write a folder of photos and sketches as a TFDS data set in ArrayRecord shards.",
+    epilog=EPILOG,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("--dataset", required=True, help="shoe_v2, chair_v2, sketchy; any name with a manifest.csv")
+  add("--source", required=True, metavar="DIR", help="folder with the images, as released")
+  add("--data_dir", required=True, metavar="OUT", help="folder that gets <dataset>/<version>")
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())
