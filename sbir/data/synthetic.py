@@ -1,0 +1,108 @@
+"""A data set out of nothing: sixteen kinds of made-up objects, photographed and sketched.
+
+Every individual is drawn from continuous measures, so that no two are alike and the category alone
+does not find one. Nothing is stored: each image is rendered when asked for, from a generator of
+its own, and is the same bit for bit in any order, in any process, however many images there are.
+
+  python -m sbir.data.synthetic --out sheet.png       shows every category, photos beside sketches
+"""
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sbir.data.records import PHOTO, SKETCH, SPLITS, Record
+from sbir.data.synthetic_objects import KINDS, make_object
+from sbir.data.synthetic_photo import render_photo
+from sbir.data.synthetic_sketch import render_sketch
+from sbir.types import UserError
+
+CATEGORIES = tuple(sorted(KINDS))
+SHAPE, LOOK, FIRST_SKETCH = 0, 1, 2  # what a generator is for
+
+
+@dataclass(frozen=True)
+class Recipe:
+  """All that makes an image, besides the seed and the size of the set."""
+
+  split: str
+  category: str
+  number: int  # of the individual, within its split and category
+  sketch: int | None = None  # None: the photo
+
+  def record(self) -> Record:
+    """Returns what the image is called."""
+    instance = f"{self.split}-{self.category}-{self.number:04d}"
+    folder = f"{self.split}/{{}}/{self.category}/{self.number:04d}"
+    if self.sketch is None:
+      return Record(PHOTO, self.category, instance, folder.format(PHOTO) + ".png")
+    return Record(SKETCH, self.category, instance, folder.format(SKETCH) + f"-{self.sketch}.png")
+
+  def generator(self, seed: int, what: int) -> np.random.Generator:
+    """Returns a generator that nothing else in the set uses.
+
+    The category enters by its letters: a new one changes none of the others.
+    """
+    return np.random.default_rng(
+      [seed, what, SPLITS.index(self.split), self.number, *self.category.encode()]
+    )
+
+
+@dataclass(frozen=True)
+class Synthetic:
+  """One split of the set: a `Source` that renders on demand."""
+
+  name: str
+  records: tuple[Record, ...]
+  recipes: tuple[Recipe, ...]  # in the order of the records
+  seed: int
+  size: int
+
+  def image(self, index: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Returns the image of `records[index]`, rendered anew at every call."""
+    recipe = self.recipes[index]
+    parts = make_object(recipe.category, recipe.generator(self.seed, SHAPE))
+    if recipe.sketch is None:
+      return render_photo(parts, recipe.generator(self.seed, LOOK), self.size)
+    style = recipe.generator(self.seed, FIRST_SKETCH + recipe.sketch)
+    return render_sketch(parts, style, self.size)
+
+
+def open_synthetic(
+  split: str,
+  *,
+  seed: int = 0,
+  num_train: int = 400,
+  num_test: int = 112,
+  num_sketches: int = 3,
+  size: int = 64,
+) -> Synthetic:
+  """Returns the "train" or "test" split: that many photos, each with `num_sketches` sketches.
+
+  The categories share the photos as evenly as they can. A larger split begins with the smaller one,
+  and `size` (pixels) changes no shape. The splits share no individual.
+
+  Raises: UserError for an unknown split or a number out of range.
+  """
+  if split not in SPLITS:
+    raise UserError(f"split={split!r} is not one of {', '.join(SPLITS)}; choose one of them")
+  least = {"seed": 0, "num_train": 1, "num_test": 1, "num_sketches": 1, "size": 16}
+  given = dict(zip(least, (seed, num_train, num_test, num_sketches, size), strict=True))
+  for name, bound in least.items():
+    if given[name] < bound:
+      raise UserError(f"{name}={given[name]}, expected at least {bound}; raise it to {bound}")
+  recipes = []
+  for i in range(given[f"num_{split}"]):
+    category, number = CATEGORIES[i % len(CATEGORIES)], i // len(CATEGORIES)
+    recipes += [Recipe(split, category, number, k) for k in (None, *range(num_sketches))]
+  recipes.sort(key=Recipe.record)
+  records = tuple(recipe.record() for recipe in recipes)
+  return Synthetic("synthetic", records, tuple(recipes), seed, size)
+
+
+if __name__ == "__main__":
+  from sbir.data.synthetic_sheet import main
+
+  sys.exit(main())
