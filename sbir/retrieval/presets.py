@@ -1,0 +1,223 @@
+"""All category metrics in one pass over the rankings, under their full names and as published.
+
+Full names: map@all[plain], map@all[voc], map@K[min|hits|R,plain|voc], prec@K[N], prec@K[R].
+The same embeddings give different figures under each line of work's own evaluator, so a preset
+says exactly which of them it prints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from sbir.retrieval.metrics import average_precision, mean_over_queries, precision_at_k
+from sbir.retrieval.ranking import (
+  Embedded,
+  Hits,
+  check_distance,
+  hits_in_order,
+  prepare,
+  quantise,
+  score_blocks,
+  sort_scores,
+)
+from sbir.types import UserError
+
+CUTS = (10, 50, 100, 200)
+
+
+@dataclass(frozen=True)
+class Preset:
+  """What one line of work prints as mAP@all, mAP@k and Prec@k."""
+
+  distance: str
+  interpolated: bool
+  map_denominator: str  # "min", "hits" or "R"; "hits" counts a query without relevant items as 0
+  precision_denominator: str  # "N" or "R"
+
+
+PRESETS = {
+  "sake": Preset("cosine", True, "min", "N"),  # SAKE, TVT, PSKD
+  "zse": Preset("euclidean", True, "min", "R"),  # ZSE-SBIR
+  "sempcyc": Preset("euclidean", False, "hits", "N"),  # SEM-PCYC
+}
+
+
+@dataclass(frozen=True)
+class CategoryReport:
+  """Means over queries, and the values of every query behind them (nan: left out of the mean)."""
+
+  queries: int
+  gallery: int
+  dim: int
+  distance: str  # of `metrics`; each preset uses its own
+  metrics: dict[str, float]
+  presets: dict[str, dict[str, float]]
+  ties: int  # queries for which two gallery items score the same under `distance`
+  warnings: list[str]
+  per_query: dict[str, Float[np.ndarray, "q"]] = field(repr=False)
+  preset_per_query: dict[str, dict[str, Float[np.ndarray, "q"]]] = field(repr=False)
+
+  def summary(self) -> dict:
+    """Returns what `python -m sbir.evaluate --json` prints: no arrays, None for nan."""
+    return {
+      "queries": self.queries,
+      "gallery": self.gallery,
+      "dim": self.dim,
+      "metrics": _without_nan(self.metrics),
+      "presets": {name: _without_nan(values) for name, values in self.presets.items()},
+      "ties": self.ties,
+      "warnings": self.warnings,
+    }
+
+
+def category_metrics(hits: Hits, cuts: Sequence[int] = CUTS) -> dict[str, Float[np.ndarray, "q"]]:
+  """Returns every metric of every query under its full name."""
+  values = {}
+  for form, is_voc in (("plain", False), ("voc", True)):
+    values[f"map@all[{form}]"] = average_precision(hits, interpolated=is_voc)
+    for k in cuts:
+      for name in ("min", "hits", "R"):
+        values[f"map@{k}[{name},{form}]"] = average_precision(
+          hits, k, interpolated=is_voc, denominator=name
+        )
+  for k in cuts:
+    for name in ("N", "R"):
+      values[f"prec@{k}[{name}]"] = precision_at_k(hits, k, denominator=name)
+  return values
+
+
+def preset_metrics(
+  hits: Hits, preset: Preset, cuts: Sequence[int] = CUTS
+) -> dict[str, Float[np.ndarray, "q"]]:
+  """Returns map@all, map@K and prec@K of every query as `preset` defines them."""
+  values = {}
+  for name, k in [("all", None), *((str(k), k) for k in cuts)]:
+    values[f"map@{name}"] = average_precision(
+      hits, k, interpolated=preset.interpolated, denominator=preset.map_denominator
+    )
+  for k in cuts:
+    values[f"prec@{k}"] = precision_at_k(hits, k, denominator=preset.precision_denominator)
+  return values
+
+
+def evaluate_categories(
+  query: Shaped[np.ndarray, "q d"],
+  gallery: Shaped[np.ndarray, "g d"],
+  query_label: Shaped[np.ndarray, "q"],
+  gallery_label: Shaped[np.ndarray, "g"],
+  *,
+  cuts: Sequence[int] = CUTS,
+  distance: str = "cosine",
+  presets: Sequence[str] = tuple(PRESETS),
+) -> CategoryReport:
+  """Returns all metrics under `distance` and the chosen presets, each under its own distance.
+
+  Works through blocks of queries: memory does not grow with their number. Labels are whole numbers
+  or names.
+
+  Raises: UserError on non-finite embeddings, shapes or labels that do not fit, unknown names.
+  """
+  _check_choices(distance, presets, cuts)
+  embedded = prepare(query, gallery)
+  query_label, gallery_label = _label_codes(query_label, gallery_label, len(query), len(gallery))
+  wanted = {distance, *(PRESETS[name].distance for name in presets)}
+  blocks, preset_blocks, is_tied, num_relevant = [], {name: [] for name in presets}, [], []
+  for rows, scores in score_blocks(embedded, tuple(wanted)):
+    for used in wanted:
+      hits = _block_hits(scores.pop(used), query_label[rows], gallery_label)
+      for name in presets:
+        if PRESETS[name].distance == used:
+          preset_blocks[name].append(preset_metrics(hits, PRESETS[name], cuts))
+      if used == distance:
+        blocks.append(category_metrics(hits, cuts))
+        is_tied.append(hits.is_tied)
+        num_relevant.append(hits.num_relevant)
+  per_query = _joined(blocks)
+  preset_per_query = {name: _joined(parts) for name, parts in preset_blocks.items()}
+  num_relevant, ties = np.concatenate(num_relevant), int(np.concatenate(is_tied).sum())
+  return CategoryReport(
+    queries=len(query),
+    gallery=len(gallery),
+    dim=embedded.query.shape[1],
+    distance=distance,
+    metrics=_means(per_query),
+    presets={name: _means(values) for name, values in preset_per_query.items()},
+    ties=ties,
+    warnings=_warnings(embedded, num_relevant, ties, cuts, len(gallery)),
+    per_query=per_query,
+    preset_per_query=preset_per_query,
+  )
+
+
+def _block_hits(scores: np.ndarray, query_label: np.ndarray, gallery_label: np.ndarray) -> Hits:
+  order, tied_with_next = sort_scores(quantise(scores))
+  return hits_in_order(gallery_label[order] == query_label[:, None], tied_with_next)
+
+
+def _joined(blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _means(values: dict[str, np.ndarray]) -> dict[str, float]:
+  return {name: mean_over_queries(of_query) for name, of_query in values.items()}
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+  return {name: None if np.isnan(value) else value for name, value in values.items()}
+
+
+def _warnings(
+  embedded: Embedded, num_relevant: np.ndarray, ties: int, cuts: Sequence[int], num_gallery: int
+) -> list[str]:
+  num_queries, lost = len(num_relevant), int((num_relevant == 0).sum())
+  notes = []
+  if lost:
+    notes.append(
+      f"{lost} of {num_queries} queries have no relevant item in the gallery: left out of map and "
+      "prec[R], 0 in map[hits] and prec[N]"
+    )
+  if ties:
+    notes.append(
+      f"{ties} of {num_queries} queries have gallery items of equal score: map[plain] takes them "
+      "together, the others in gallery order"
+    )
+  notes += [f"k={k} is more than the gallery of {num_gallery}" for k in cuts if k > num_gallery]
+  zeros = int((embedded.query_norm == 0).sum() + (embedded.gallery_norm == 0).sum())
+  if zeros:
+    notes.append(f"{zeros} different embeddings are all zero: their cosine with anything is 0")
+  return notes
+
+
+def _check_choices(distance: str, presets: Sequence[str], cuts: Sequence[int]) -> None:
+  check_distance(distance)
+  unknown = [name for name in presets if name not in PRESETS]
+  if unknown:
+    raise UserError(f"preset={unknown[0]!r} must be one of: {', '.join(PRESETS)}")
+  if any(k < 1 for k in cuts):
+    raise UserError(f"k={min(cuts)} must be at least 1")
+
+
+def _label_codes(
+  query_label: np.ndarray, gallery_label: np.ndarray, num_queries: int, num_gallery: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns both label lists as small whole numbers that are equal where the labels are."""
+  sides = {"query": (query_label, num_queries), "gallery": (gallery_label, num_gallery)}
+  checked = []
+  for name, (label, count) in sides.items():
+    label = np.asarray(label)
+    if label.shape != (count,):
+      raise UserError(
+        f"{name}_label has shape {label.shape}; expected one label for each of {count} embeddings"
+      )
+    if label.dtype.kind not in "iuUS":
+      raise UserError(f"{name}_label is {label.dtype}; expected whole numbers or names")
+    checked.append(label)
+  if (checked[0].dtype.kind in "iu") != (checked[1].dtype.kind in "iu"):
+    raise UserError(
+      f"query_label is {checked[0].dtype} and gallery_label {checked[1].dtype}; "
+      "expected numbers on both sides or names on both"
+    )
+  codes = np.unique(np.concatenate(checked), return_inverse=True)[1].astype(np.int32)
+  return codes[:num_queries], codes[num_queries:]
