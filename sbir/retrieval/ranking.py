@@ -10,9 +10,9 @@ from sbir.types import UserError
 
 DISTANCES = ("cosine", "euclidean")
 
-# Matrix products of equal rows differ in their last bits with the row's place in memory (measured: 45
-# of 96 shapes), and such noise must not decide who wins. So products are taken with distinct rows
-# only, and scores are rounded to 2**-45 of the longest embedding's length. Among 28 000 random
+# Matrix products of equal rows differ in their last bits with the row's place in memory (measured:
+# 45 of 96 shapes), and such noise must not decide who wins. So products are taken with distinct
+# rows only, and scores are rounded to 2**-45 of the longest embedding's length. Among 28 000 random
 # directions in 384 dimensions about one query in 10 000 has two photos this close by chance.
 SCORE_BITS = 45
 BLOCK_ELEMENTS = 4_000_000  # scores held at once: 32 MB for each array of a block
