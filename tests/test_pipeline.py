@@ -199,6 +199,11 @@ def test_a_setting_out_of_range_is_refused_with_what_to_do(settings, message):
     batches(**settings)
 
 
+def test_a_cache_larger_than_the_machine_is_refused_before_it_is_filled():
+  with pytest.raises(UserError, match=r"GiB.* set data\.cache=none"):
+    resized(FakeSource(), 10**7)
+
+
 def test_a_source_without_a_single_pair_is_refused():
   with pytest.raises(UserError, match="0 training pairs"):
     batches(FakeSource((0, 0)))

@@ -5,6 +5,8 @@ the iterator: resuming needs no replay, and threads and processes change nothing
 """
 
 import functools
+import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -165,13 +167,14 @@ def _padded(
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-  try:
-    return np.empty(shape, np.uint8)
-  except MemoryError:
-    need = np.prod(shape, dtype=float) / 2**30
+  """Returns an unfilled array; the system would promise more than it has and kill the run later."""
+  need, have = math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  if need > have:
     raise UserError(
-      f"data.cache=memory needs {need:.1f} GiB of memory; set data.cache=none"
-    ) from None
+      f"data.cache=memory needs {need / 2**30:.1f} GiB, expected at most this machine's "
+      f"{have / 2**30:.1f}; set data.cache=none"
+    )
+  return np.empty(shape, np.uint8)
 
 
 def _check_train_arguments(
