@@ -1,0 +1,204 @@
+"""XModalViT as the training loop sees it: teacher, student, and the dual-encoder baseline."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from sbir.nn.losses import l2_normalise
+from sbir.task import LossOut
+from sbir.types import Batch, Embeddings, Extra, Key, Params, Scalar
+from xmodal import losses, queue
+from xmodal.fusion import Student, Teacher
+from xmodal.views import Recipe, plain_view, training_views
+
+TRAINING_IMAGES = ("photo", "sketch", "sketch_positive")
+
+
+class TeacherTask(NamedTuple):
+  """Trains the modality fusion network with XAQC: z_p(p, s_anchor) must find z_s(p, s_positive)."""
+
+  model: Teacher
+  recipe: Recipe
+  queue_size: int
+  temperature: float
+  normalise_query: bool  # False: as released
+  symmetric: bool  # the loss in both directions, averaged; each has its own queue
+  photo_drop: float  # share of the photo's patches the sketch token may not look at in training
+  sketch_drop: float  # the same, of the sketch's patches
+
+  def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+    """Returns the parameters of both encoders and the fusion, and the queue (or two)."""
+    model_key, sketch_key, photo_key = jax.random.split(key, 3)
+    photo, sketch = (jnp.zeros((1, *batch["photo"].shape[1:])) for _ in range(2))
+    params = self.model.init(model_key, photo, sketch)["params"]
+    width = self.model.photo_encoder.width
+    extra = {"sketch_queue": queue.start(sketch_key, self.queue_size, width)}
+    if self.symmetric:
+      extra["photo_queue"] = queue.start(photo_key, self.queue_size, width)
+    return params, extra
+
+  def frozen(self, key: Key, batch: Batch) -> Params:
+    """Returns nothing: the teacher has no teacher."""
+    return {}
+
+  def loss(
+    self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
+  ) -> tuple[Scalar, LossOut]:
+    """Returns XAQC; the photo is encoded once, both sketches in one batch."""
+    view_key, photo_key, sketch_key = jax.random.split(key, 3)
+    views = training_views(view_key, {name: batch[name] for name in TRAINING_IMAGES}, self.recipe)
+    photo, anchor, positive = encode_triple(self.model, params, views)
+    fuse = lambda sketch: self.model.apply(
+      {"params": params},
+      photo,
+      sketch,
+      _keep(photo_key, photo, self.photo_drop),
+      _keep(sketch_key, sketch, self.sketch_drop),
+      method="fuse",
+    )
+    query, key = fuse(anchor)[0], l2_normalise(fuse(positive)[1])
+    loss = self._xaqc(query, key, batch, extra["sketch_queue"])
+    metrics = {"positive_cosine": jnp.mean(jnp.sum(l2_normalise(query) * key, axis=1))}
+    extra = {**extra, "sketch_queue": queue.push(extra["sketch_queue"], key, batch["id"])}
+    if self.symmetric:
+      loss = (loss + self._xaqc(key, l2_normalise(query), batch, extra["photo_queue"])) / 2
+      pushed = queue.push(extra["photo_queue"], l2_normalise(query), batch["id"])
+      extra = {**extra, "photo_queue": pushed}
+    return loss, LossOut(extra, metrics)
+
+  def _xaqc(self, query: Embeddings, key: Embeddings, batch: Batch, keys: queue.Queue) -> Scalar:
+    query = l2_normalise(query) if self.normalise_query else query
+    return losses.xaqc(query, key, batch["id"], keys, temperature=self.temperature)
+
+  def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
+    """Returns the unit fused vectors {"photo": z_p, "sketch": z_s} of the pairs in `batch`."""
+    views = [plain_view(batch[name], self.recipe) for name in ("photo", "sketch")]
+    fused = self.model.apply({"params": params}, *views)
+    return {name: l2_normalise(z) for name, z in zip(("photo", "sketch"), fused, strict=True)}
+
+
+class StudentTask(NamedTuple):
+  """Distils the teacher's fused vectors into a small encoder of one modality."""
+
+  modality: str  # "photo" or "sketch"
+  model: Student
+  teacher: Teacher
+  teacher_params: Params
+  recipe: Recipe
+  queue_size: int
+  temperature: float
+  target: str  # whose fused vector to match: "own", or the teacher's "photo" (released) or "sketch"
+  xaqc_weight: float
+  distance_weight: float
+  angle_weight: float
+
+  def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+    """Returns the student's parameters and the queue of teacher vectors."""
+    model_key, queue_key = jax.random.split(key)
+    params = self.model.init(model_key, jnp.zeros((1, *batch["photo"].shape[1:])))["params"]
+    return params, {"queue": queue.start(queue_key, self.queue_size, self.model.embed_dim)}
+
+  def frozen(self, key: Key, batch: Batch) -> Params:
+    """Returns the teacher's parameters."""
+    return self.teacher_params
+
+  def loss(
+    self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
+  ) -> tuple[Scalar, LossOut]:
+    """Returns the weighted sum of XAQC, XMRD distance and XMRD angle against the same views."""
+    views = training_views(key, {name: batch[name] for name in TRAINING_IMAGES}, self.recipe)
+    target, other_target = self._targets(frozen, views)
+    student = lambda images: self.model.apply({"params": params}, images)
+    if self.modality == "photo":
+      embedded = angle_points = student(views["photo"])
+      angle_targets = target
+    else:  # the angle term sees both sketches of each pair
+      angle_points = student(jnp.concatenate([views["sketch"], views["sketch_positive"]]))
+      embedded = angle_points[: len(target)]
+      angle_targets = jnp.concatenate([target, other_target])
+    key = l2_normalise(target)
+    parts = {
+      "xaqc": losses.xaqc(
+        l2_normalise(embedded), key, batch["id"], extra["queue"], temperature=self.temperature
+      ),
+      "xmrd_distance": losses.xmrd_distance(embedded, target),
+      "xmrd_angle": losses.xmrd_angle(angle_points, angle_targets),
+    }
+    weights = (self.xaqc_weight, self.distance_weight, self.angle_weight)
+    loss = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
+    pushed = queue.push(extra["queue"], key, batch["id"])
+    return loss, LossOut({"queue": pushed}, parts)
+
+  def _targets(
+    self, frozen: Params, views: Mapping[str, Float[Array, "b s s 3"]]
+  ) -> tuple[Embeddings, Embeddings]:
+    """Returns the teacher's vectors of (photo, sketch) and (photo, sketch_positive), fixed."""
+    photo, anchor, positive = encode_triple(self.teacher, frozen, views)
+    branch = ("photo", "sketch").index(self.modality if self.target == "own" else self.target)
+    fuse = lambda sketch: self.teacher.apply({"params": frozen}, photo, sketch, method="fuse")
+    return jax.lax.stop_gradient((fuse(anchor)[branch], fuse(positive)[branch]))
+
+  def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
+    """Returns {modality: unit vectors} of the images of the student's modality."""
+    view = plain_view(batch[self.modality], self.recipe)
+    return {self.modality: l2_normalise(self.model.apply({"params": params}, view))}
+
+
+class DualEncoderTask(NamedTuple):
+  """The baseline: two students trained on the labels alone, in-batch contrast, no teacher."""
+
+  model: Student  # one architecture, two sets of parameters
+  recipe: Recipe
+  temperature: float
+
+  def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+    """Returns {"photo": parameters, "sketch": parameters} and no extra state."""
+    images = jnp.zeros((1, *batch["photo"].shape[1:]))
+    keys = zip(("photo", "sketch"), jax.random.split(key), strict=True)
+    return {name: self.model.init(one, images)["params"] for name, one in keys}, {}
+
+  def frozen(self, key: Key, batch: Batch) -> Params:
+    """Returns nothing: there is no teacher."""
+    return {}
+
+  def loss(
+    self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
+  ) -> tuple[Scalar, LossOut]:
+    """Returns InfoNCE between photos and sketches in both directions."""
+    views = training_views(key, {name: batch[name] for name in ("photo", "sketch")}, self.recipe)
+    photo, sketch = (
+      l2_normalise(self.model.apply({"params": params[name]}, views[name]))
+      for name in ("photo", "sketch")
+    )
+    loss = losses.in_batch_contrast(sketch, photo, batch["id"], temperature=self.temperature)
+    return loss, LossOut({}, {"positive_cosine": jnp.mean(jnp.sum(photo * sketch, axis=1))})
+
+  def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
+    """Returns unit vectors of the photos and sketches that `batch` holds."""
+    return {
+      name: l2_normalise(
+        self.model.apply({"params": params[name]}, plain_view(batch[name], self.recipe))
+      )
+      for name in ("photo", "sketch")
+      if name in batch
+    }
+
+
+def encode_triple(
+  model: Teacher, params: Params, views: Mapping[str, Float[Array, "b s s 3"]]
+) -> tuple[Float[Array, "b n d"], Float[Array, "b n d"], Float[Array, "b n d"]]:
+  """Returns the tokens of photo, sketch and sketch_positive; the sketches ride in one batch."""
+  photo = model.apply({"params": params}, views["photo"], method="encode_photo")
+  both = jnp.concatenate([views["sketch"], views["sketch_positive"]])
+  anchor, positive = jnp.split(model.apply({"params": params}, both, method="encode_sketch"), 2)
+  return photo, anchor, positive
+
+
+def _keep(key: Key, tokens: Float[Array, "b n d"], drop: float) -> Bool[Array, "b n-1"] | None:
+  """Returns which patches may be looked at, each dropped with probability `drop`; None is all."""
+  if not drop:
+    return None
+  return jax.random.bernoulli(key, 1 - drop, (tokens.shape[0], tokens.shape[1] - 1))
