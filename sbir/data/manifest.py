@@ -47,6 +47,16 @@ def list_manifest(name: str, folder: str | os.PathLike, split: str) -> Listing:
   return listing(name, split, root, records, problems)
 
 
+def is_manifest(folder: str | os.PathLike) -> bool:
+  """Returns whether a folder has a manifest."""
+  return (Path(folder).expanduser() / FILE_NAME).is_file()
+
+
+def has_split_column(folder: str | os.PathLike) -> bool:
+  """Returns whether the manifest says itself what is for testing. Raises: as `list_manifest`."""
+  return "split" in _read(existing_folder(folder) / FILE_NAME)[0]
+
+
 def _read(path: Path) -> list[Row]:
   """Returns the rows with the known columns only, every value checked."""
   try:

@@ -65,13 +65,6 @@ def sketches_of(source: Source) -> dict[str, list[int]]:
   return sketches
 
 
-def pairs(source: Source) -> list[tuple[int, int]]:
-  """Returns (photo index, sketch index) for every sketch whose photo is there, by sketch index."""
-  photo = photo_of(source)
-  sketches = ((source.records[i].instance, i) for i in sketch_indices(source))
-  return [(photo[instance], i) for instance, i in sketches if instance in photo]
-
-
 def sketches_without_photo(records: Sequence[Record]) -> list[Record]:
   """Returns the sketches whose instance no photo has: queries without an answer."""
   photos = {record.instance for record in records if record.modality == PHOTO}

@@ -3,9 +3,9 @@
 import difflib
 import os
 
-from sbir.data.files import Listing, open_listing
+from sbir.data.files import Listing, existing_folder, open_listing
 from sbir.data.folder import list_qmul, list_sketchy
-from sbir.data.manifest import FILE_NAME, list_manifest
+from sbir.data.manifest import FILE_NAME, is_manifest, list_manifest
 from sbir.data.records import SPLITS, Source
 from sbir.types import UserError
 
@@ -44,10 +44,10 @@ def list_files(kind: str, name: str, dir: str | os.PathLike, split: str) -> List
   "auto" is a manifest if there is one, else the published layout of `name`.
   Raises: UserError if the folder is missing, or `name` names no layout.
   """
-  has_manifest = os.path.isfile(os.path.join(os.path.expanduser(dir), FILE_NAME))
-  if kind == "manifest" or (kind == "auto" and has_manifest):
+  if kind == "manifest" or (kind == "auto" and is_manifest(dir)):
     return list_manifest(name, dir, split)
   if name not in FOLDER_READERS:
+    existing_folder(dir)  # the likelier mistake, so named first
     raise UserError(
       f"no folder layout for data set {name!r}, expected {one_of(name, FOLDER_READERS)}; "
       f"for any other set write a {FILE_NAME} and use --config.data.source=manifest"

@@ -1,0 +1,150 @@
+"""Examines a data folder before it is trained on: python -m sbir.data.doctor --help"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from sbir.data.diagnosis import ERROR, Finding, count, diagnose, many
+from sbir.data.files import FileSource, Listing
+from sbir.data.folder import sketchy_split_rule
+from sbir.data.inspection import image_findings, inspect
+from sbir.data.manifest import has_split_column, is_manifest
+from sbir.data.published import PUBLISHED, Counts
+from sbir.data.records import SPLITS
+from sbir.data.sources import list_files
+from sbir.progress import track
+from sbir.types import UserError
+
+SHOWN = 5  # examples of a finding in the table; --json has all
+
+EPILOG = """\
+Opens every image once and changes nothing.
+
+errors (status 1: training or its measurement would be wrong)
+  unreadable or truncated images; files the manifest lists but are not there; names that fit no
+  pattern; an empty split; a photo id used twice; sketches whose photo is not there; the same image
+  in train and in test
+warnings (status 0)
+  photos without sketches; identical images; images of one colour; class names that look like
+  slips; pairs of two categories; photo ids in both splits; counts that no paper or release has
+status 2: the folder is missing, or is no data set of that name
+
+examples:
+  python -m sbir.data.doctor --dataset shoe_v2 --source ~/ShoeV2
+  python -m sbir.data.doctor --dataset mine --source ~/mine --json    (with ~/mine/manifest.csv)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Returns the exit status: 0, 1 if training would be wrong, 2 if there is nothing to examine."""
+  args = _parser().parse_args(argv)
+  try:
+    report = examine(args.dataset, args.source)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  print(json.dumps(report, ensure_ascii=False) if args.json else as_text(report))
+  return report["status"]
+
+
+def examine(name: str, folder: str | os.PathLike) -> dict[str, Any]:
+  """Returns the report on a data folder as plain values, ready for JSON.
+
+  Raises: UserError if the folder is missing, or is no data set of that name.
+  """
+  listings = {split: list_files("auto", name, folder, split) for split in SPLITS}
+  findings = diagnose(name, listings) + image_findings(_inspect_all(listings))
+  findings.sort(key=lambda finding: finding.level != ERROR)
+  errors = sum(finding.level == ERROR for finding in findings)
+  return {
+    "dataset": name,
+    "source": str(folder),
+    "split_rule": _split_rule(name, folder),
+    "splits": {split: count(listings[split].records)._asdict() for split in SPLITS},
+    "published": {
+      where: {split: counts._asdict() for split, counts in splits.items()}
+      for where, splits in PUBLISHED.get(name, {}).items()
+    },
+    "findings": [dataclasses.asdict(finding) for finding in findings],
+    "errors": errors,
+    "warnings": len(findings) - errors,
+    "status": 1 if errors else 0,
+  }
+
+
+def _inspect_all(listings: dict[str, Listing]) -> list:
+  sources = [FileSource(x.name, x.split, x.root, x.records) for x in listings.values()]
+  todo = [(source, index) for source in sources for index in range(len(source.records))]
+  return [inspect(source, index) for source, index in track(todo, "opening images", len(todo))]
+
+
+def _split_rule(name: str, folder: str | os.PathLike) -> str:
+  if is_manifest(folder):
+    if has_split_column(folder):
+      return "the manifest's column"
+    return "no split column: 10 photos of each category, by hash"
+  return sketchy_split_rule(folder) if name == "sketchy" else "the folders train* and test*"
+
+
+def as_text(report: dict[str, Any]) -> str:
+  """Returns the report for reading."""
+  lines = [f"{report['dataset']} in {report['source']}; split by {report['split_rule']}", ""]
+  lines += [*_table(_count_rows(report)), ""]
+  for finding in report["findings"]:
+    lines += _finding_lines(Finding(**finding))
+  verdict = "training would be wrong" if report["errors"] else "fit for training"
+  errors, warnings = many(report["errors"], "error"), many(report["warnings"], "warning")
+  lines.append(f"{errors}, {warnings}: {verdict}")
+  return "\n".join(lines)
+
+
+def _count_rows(report: dict[str, Any]) -> list[list[str]]:
+  rows = [["photos / sketches", "here", *report["published"]]]
+  here = {split: Counts(**counts) for split, counts in report["splits"].items()}
+  here["all"] = Counts(*map(sum, zip(*here.values(), strict=True)))
+  for split, counts in here.items():
+    said = [splits.get(split) for splits in report["published"].values()]
+    cells = [_cell(Counts(**counts) if counts else None) for counts in said]
+    rows.append([split, _cell(counts), *cells])
+  return rows
+
+
+def _cell(counts: Counts | None) -> str:
+  if counts is None:
+    return "-"
+  return " / ".join("-" if number is None else str(number) for number in counts)
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+  lines = [f"{finding.level}: {finding.check}: {finding.message}"]
+  lines += [f"    {example}" for example in finding.examples[:SHOWN]]
+  if len(finding.examples) > SHOWN:
+    lines.append(f"    and {len(finding.examples) - SHOWN} more (all with --json)")
+  return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="python -m sbir.data.doctor",
+    description="Examine a folder of photos and sketches before training on it.",
+    epilog=EPILOG,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("--dataset", required=True, help="shoe_v2, chair_v2, sketchy; any name with a manifest.csv")
+  add("--source", required=True, metavar="DIR", help="folder with the images, as released")
+  add("--json", action="store_true", help="print one JSON object instead of the table")
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())
