@@ -92,7 +92,7 @@ show_packages() {
   local line count=0
   while IFS= read -r line; do
     case $line in
-      Collecting* | Installing*)
+      Collecting* | Processing* | Installing*)
         count=$((count + 1))
         if [ -t 2 ]; then
           printf '\r\033[K  %3d  %.70s' "$count" "$line" >&2
@@ -117,9 +117,11 @@ setup_alone() {
   if ! is_sound; then
     if [ -e "$VENV" ]; then
       say ".venv is broken or half-made: making it again"
-      rm -rf "$VENV"
+      rm -rf "$VENV.broken"
+      mv "$VENV" "$VENV.broken" # at once: half-deleted, it could pass for a sound one
     fi
     make_venv
+    rm -rf "$VENV.broken"
   fi
   if [ "${1:-}" = --dev ]; then
     install .stamp-dev requirements.txt requirements-test.txt
