@@ -85,10 +85,14 @@ def restore_params(
   path = _folder(workdir) / str(step) / "params"
   if step is None or not path.is_dir():
     raise UserError(f"run folder {workdir} has no checkpoint yet; finish its training first")
-  saved = _metadata(path)
   if expected is not None:
-    check_shapes(saved, expected, workdir)
-  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+    check_shapes(_metadata(path), expected, workdir)
+  return read_arrays(path)
+
+
+def read_arrays(path: Path) -> Any:
+  """Returns one part of a checkpoint as it was saved, as host arrays, whatever devices wrote it."""
+  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _metadata(path))
   return ocp.PyTreeCheckpointer().restore(path, restore_args=as_numpy)
 
 

@@ -42,7 +42,7 @@ def make_train_step(
     (loss, out), grads = loss_of(state.params, state.extra, frozen, batch, key)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **out.metrics}
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **out.metrics}
     return TrainState(state.step + 1, params, opt_state, out.extra, state.key), metrics
 
   layout = replicated(make_mesh() if mesh is None else mesh)
