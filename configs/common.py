@@ -1,8 +1,10 @@
-"""What every config file needs: finding the named variant, and saying which names there are."""
+"""What every config file starts from: the shared keys, and picking a variant by name."""
 
 import difflib
 from collections.abc import Mapping
 from typing import TypeVar
+
+from ml_collections import ConfigDict
 
 T = TypeVar("T")
 
@@ -17,3 +19,40 @@ def pick(name: str, table: Mapping[str, T]) -> T:
   near = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
   hint = f"nearest: {', '.join(near)}" if near else f"choose one of {', '.join(sorted(table))}"
   raise ValueError(f"config name {name!r} is unknown; {hint}")
+
+
+def shared() -> ConfigDict:
+  """Returns the keys that every training config has, with their defaults."""
+  return ConfigDict(
+    {
+      "steps": 1000,
+      "seed": 0,
+      "batch_size": 16,
+      "image_size": 224,
+      "compute_dtype": "float32",  # or "bfloat16": what the towers' matrix products run in
+      "save_every": 1000,  # steps; 0: only at the end
+      "log_every": 100,
+      "eval_every": 0,
+      "keep": 2,  # newest checkpoints to keep
+      "log_tensorboard": True,
+      "data": data(),
+      "init": {"kind": "random", "path": ""},  # or "augreg" and a ViT .npz of Google's AugReg
+      "mesh": {"data": -1, "fsdp": 1},  # devices; -1 takes all that are left
+    }
+  )
+
+
+def data() -> ConfigDict:
+  """Returns the keys that say where images come from and how they are read."""
+  return ConfigDict(
+    {
+      "source": "folder",  # "synthetic", "folder", "manifest" or "tfds"
+      "name": "shoe_v2",
+      "dir": "",
+      "seed": 0,  # of the synthetic set
+      "cache": "memory",  # keep resized images; "none" reads them anew every time
+      "fit": "stretch",  # to the square, as published; "trim": cut white margins, keep the shape
+      "sample_by": "sketch",  # each sketch once an epoch; "photo": each photo once, as released
+      "num_threads": 2,
+    }
+  )

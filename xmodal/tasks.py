@@ -79,6 +79,11 @@ class TeacherTask(NamedTuple):
     fused = self.model.apply({"params": params}, *views)
     return {name: l2_normalise(z) for name, z in zip(("photo", "sketch"), fused, strict=True)}
 
+  def match(self, params: Params, frozen: Params, batch: Batch) -> tuple[Embeddings, Embeddings]:
+    """Returns (z_s, z_p): the sketch's fused vector must find the photo's."""
+    fused = self.embed(params, batch)
+    return fused["sketch"], fused["photo"]
+
 
 class StudentTask(NamedTuple):
   """Distils the teacher's fused vectors into a small encoder of one modality."""
@@ -91,9 +96,9 @@ class StudentTask(NamedTuple):
   queue_size: int
   temperature: float
   target: str  # whose fused vector to match: "own", or the teacher's "photo" (released) or "sketch"
-  xaqc_weight: float
-  distance_weight: float
-  angle_weight: float
+  xaqc: float  # weights of the three terms
+  distance: float
+  angle: float
 
   def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
     """Returns the student's parameters and the queue of teacher vectors."""
@@ -127,7 +132,7 @@ class StudentTask(NamedTuple):
       "xmrd_distance": losses.xmrd_distance(embedded, target),
       "xmrd_angle": losses.xmrd_angle(angle_points, angle_targets),
     }
-    weights = (self.xaqc_weight, self.distance_weight, self.angle_weight)
+    weights = (self.xaqc, self.distance, self.angle)
     loss = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
     pushed = queue.push(extra["queue"], key, batch["id"])
     return loss, LossOut({"queue": pushed}, parts)
@@ -145,6 +150,12 @@ class StudentTask(NamedTuple):
     """Returns {modality: unit vectors} of the images of the student's modality."""
     view = plain_view(batch[self.modality], self.recipe)
     return {self.modality: l2_normalise(self.model.apply({"params": params}, view))}
+
+  def match(self, params: Params, frozen: Params, batch: Batch) -> tuple[Embeddings, Embeddings]:
+    """Returns (student, teacher): the student's output must find the teacher's fused vector."""
+    views = {name: plain_view(batch[name], self.recipe) for name in TRAINING_IMAGES}
+    target, _ = self._targets(frozen, views)
+    return self.embed(params, batch)[self.modality], target
 
 
 class DualEncoderTask(NamedTuple):
@@ -185,6 +196,11 @@ class DualEncoderTask(NamedTuple):
       for name in ("photo", "sketch")
       if name in batch
     }
+
+  def match(self, params: Params, frozen: Params, batch: Batch) -> tuple[Embeddings, Embeddings]:
+    """Returns (sketch, photo)."""
+    embedded = self.embed(params, batch)
+    return embedded["sketch"], embedded["photo"]
 
 
 def encode_triple(

@@ -24,9 +24,12 @@ HostBatch = dict[str, np.ndarray]
 class ResizedSource:
   """A source whose images are square, u8[size, size, 3], and read only once if remembered."""
 
-  def __init__(self, source: Source, image_size: int, *, cache: str = "memory"):
-    """Wraps `source`; cache "memory" keeps each image after its first use, "none" reads anew.
+  def __init__(
+    self, source: Source, image_size: int, *, cache: str = "memory", fit: str = "stretch"
+  ):
+    """Wraps `source`; `fit` is how images become square, one of `fit.FITS`.
 
+    Cache "memory" keeps each image after its first use, "none" reads anew.
     Memory is taken page by page as images come in, at most len(records) * size * size * 3 bytes.
     Reading is thread-safe: two threads that miss together write the same bytes twice.
 
@@ -35,6 +38,7 @@ class ResizedSource:
     if cache not in ("memory", "none"):
       raise UserError(f"data.cache={cache!r} must be 'memory' or 'none'")
     self.name, self.records, self.image_size = source.name, source.records, image_size
+    self.fit = fit
     self._source, self._pixels = source, None
     if cache == "memory":
       self._pixels = _allocate((len(source.records), image_size, image_size, 3))
@@ -58,14 +62,16 @@ class ResizedSource:
 
   def _read(self, index: int) -> np.ndarray:
     image = self._source.image(index)
-    if image.shape == (self.image_size, self.image_size, 3):
+    if self.fit == "stretch" and image.shape == (self.image_size, self.image_size, 3):
       return image
-    from sbir.data.images import resize  # PIL: where nothing is resized, it is not needed
+    from sbir.data.fit import fit_square  # PIL: where nothing is resized, it is not needed
 
-    return resize(image, self.image_size)
+    return fit_square(image, self.image_size, self.fit)
 
 
-def resized(source: Source, image_size: int, *, cache: str = "memory") -> ResizedSource:
+def resized(
+  source: Source, image_size: int, *, cache: str = "memory", fit: str = "stretch"
+) -> ResizedSource:
   """Returns `source` with square images, or `source` itself if it is one already (cache and all).
 
   Wrap once and give the result to every function here to let them share the cache, for instance all
@@ -73,7 +79,7 @@ def resized(source: Source, image_size: int, *, cache: str = "memory") -> Resize
   """
   if isinstance(source, ResizedSource) and source.image_size == image_size:
     return source
-  return ResizedSource(source, image_size, cache=cache)
+  return ResizedSource(source, image_size, cache=cache, fit=fit)
 
 
 def train_batches(

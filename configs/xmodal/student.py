@@ -1,0 +1,62 @@
+"""XModalViT's students, one for each modality. BMVC 2022, arXiv:2210.10486.
+
+  python -m xmodal.train_photo_student --config configs/xmodal/student.py:shoe_v2 \
+      --workdir runs/shoe_v2/photo_student --config.teacher=runs/shoe_v2/teacher \
+      --config.data.dir=DIR
+  python -m xmodal.train_sketch_student ...            the same for the sketch student
+
+Numbers to expect: configs/xmodal/teacher.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import pick
+from configs.xmodal.common import from_scratch, published, use_data
+from configs.xmodal.teacher import PUBLISHED_EPOCHS, TRAIN_PHOTOS
+
+
+def get_config(name: str) -> ConfigDict:
+  """Returns the config `name`: demo, shoe304, shoe_v2, chair_v2 or sketchy."""
+  make = pick(
+    name,
+    {"demo": demo, "shoe304": shoe304, "shoe_v2": full, "chair_v2": full, "sketchy": full},
+  )
+  return use_data(make(name), name)
+
+
+def full(name: str) -> ConfigDict:
+  """Returns the published recipe: ViT-Ti/16 (Sketchy: ViT-S/16), Adam at 1e-5."""
+  config = published()
+  config.stage = "student"
+  config.modality = "photo"  # or "sketch"; each main sets its own
+  config.teacher = ""  # the teacher's run folder
+  steps_per_epoch = TRAIN_PHOTOS[name] // 16
+  config.steps = PUBLISHED_EPOCHS * steps_per_epoch
+  config.model = ConfigDict({"size": "small" if name == "sketchy" else "tiny", "patch_size": 16})
+  config.loss.update(
+    queue_size=64 if name == "sketchy" else 256,
+    target="own",  # the teacher's own branch; the released code always takes "photo"
+    xaqc=1.0,  # weights of the three terms
+    distance=1.0,
+    angle=1.0,
+  )
+  config.optimizer.update(
+    schedule="exponential", decay_rate=0.99999, steps_per_epoch=steps_per_epoch
+  )
+  return config
+
+
+def shoe304(name: str) -> ConfigDict:
+  """Returns the recipe for 200 shoes from random weights on two CPU cores."""
+  config = from_scratch(full("shoe_v2"))
+  config.steps = 800
+  config.model.update(size="micro", patch_size=8)
+  config.augment.update(gray=0.5)
+  return config
+
+
+def demo(name: str) -> ConfigDict:
+  """Returns the recipe for the embedded data."""
+  config = shoe304(name)
+  config.steps = 300
+  return config

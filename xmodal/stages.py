@@ -1,0 +1,169 @@
+"""From a config to a training run: the only place where a training config is unpacked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from sbir import checkpoint, run_folder
+from sbir.data.pipeline import ResizedSource, resized, train_batches
+from sbir.data.sources import open_source
+from sbir.mesh import make_mesh
+from sbir.nn.vit import check_image_size, vit
+from sbir.optim import make_optimizer
+from sbir.train import train
+from sbir.types import Params, UserError
+from xmodal.fusion import Fusion, Student, Teacher
+from xmodal.match import match_scorer
+from xmodal.tasks import DualEncoderTask, StudentTask, TeacherTask
+from xmodal.views import Recipe
+
+MODALITIES = ("photo", "sketch")
+ENCODERS = {  # where the ViTs are in each stage's parameters, for weights from a file
+  "teacher": ("photo_encoder", "sketch_encoder"),
+  "student": ("encoder",),
+  "baseline": ("photo/encoder", "sketch/encoder"),
+}
+
+
+def train_stage(config: ConfigDict, workdir: str) -> None:
+  """Trains the stage that `config` describes in the run folder `workdir`, or resumes it.
+
+  Raises: UserError for whatever in the config, the data or the run folder cannot work.
+  """
+  run_folder.check(workdir, config)
+  task = make_task(config)
+  batches = train_batches(
+    open_split(config, "train"),
+    image_size=config.image_size,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    sample_by=config.data.sample_by,
+    num_threads=config.data.num_threads,
+  )
+  mesh = make_mesh(**config.mesh)
+  evaluate = None
+  if config.eval_every:
+    evaluate = match_scorer(task, open_split(config, "test"), config.batch_size, mesh)
+  train(
+    task,
+    optimizer=make_optimizer(steps=config.steps, **config.optimizer),
+    batches=batches,
+    mesh=mesh,
+    workdir=workdir,
+    config=config,
+    steps=config.steps,
+    seed=config.seed,
+    save_every=config.save_every,
+    log_every=config.log_every,
+    eval_every=config.eval_every,
+    evaluate=evaluate,
+    warm_start=lambda params: _load_encoders(config, params),
+    keep=config.keep,
+    log_tensorboard=config.log_tensorboard,
+    desc=describe(config),
+  )
+
+
+def describe(config: Mapping[str, Any]) -> str:
+  """Returns what the stage is called in progress bars and messages."""
+  return f"{config['modality']} student" if config["stage"] == "student" else config["stage"]
+
+
+def open_split(config: Mapping[str, Any], split: str) -> ResizedSource:
+  """Returns one split of the config's data set, its images square and remembered as it says."""
+  data = config["data"]
+  source = open_source(data["source"], data["name"], data["dir"], split, seed=data["seed"])
+  return resized(source, config["image_size"], cache=data["cache"], fit=data["fit"])
+
+
+def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask:
+  """Returns the task of a training config; reads the teacher's run folder if there is one."""
+  loss, recipe = config.loss, Recipe(**config.augment)
+  if config.stage == "teacher":
+    return TeacherTask(make_teacher(config), recipe, **loss)
+  if config.stage == "baseline":
+    return DualEncoderTask(make_student(config, config.model.embed_dim), recipe, **loss)
+  if config.modality not in MODALITIES:
+    raise UserError(f"modality={config.modality!r} must be one of: {', '.join(MODALITIES)}")
+  teacher, teacher_params = load_teacher(config.teacher, image_size=config.image_size)
+  return StudentTask(
+    modality=config.modality,
+    model=make_student(config, teacher.photo_encoder.width),
+    teacher=teacher,
+    teacher_params=teacher_params,
+    recipe=recipe,
+    **loss,
+  )
+
+
+def make_teacher(config: ConfigDict) -> Teacher:
+  """Returns the network of a teacher's config."""
+  model, dtype = config.model, _dtype(config)
+  check_image_size((config.image_size,) * 2, model.patch_size)
+  encoders = [vit(model.size, model.patch_size, dtype) for _ in MODALITIES]
+  if model.fusion_order not in ("parallel", "sequential"):
+    raise UserError(f"model.fusion_order={model.fusion_order!r} must be parallel or sequential")
+  if encoders[0].width % model.fusion_heads:
+    raise UserError(
+      f"model.fusion_heads={model.fusion_heads} must divide the width {encoders[0].width}"
+    )
+  fusion = Fusion(model.fusion_depth, model.fusion_heads, model.fusion_order, dtype)
+  return Teacher(*encoders, fusion)
+
+
+def make_student(config: ConfigDict, embed_dim: int) -> Student:
+  """Returns the network of a student's (or the baseline's) config."""
+  check_image_size((config.image_size,) * 2, config.model.patch_size)
+  return Student(vit(config.model.size, config.model.patch_size, _dtype(config)), embed_dim)
+
+
+def load_teacher(workdir: str, *, image_size: int) -> tuple[Teacher, Params]:
+  """Returns the network and the newest parameters of a teacher's run folder.
+
+  Raises: UserError if there is none, it is not a teacher's, or it sees another image size.
+  """
+  if not workdir:
+    raise UserError("teacher='' must name the teacher's run folder; add --config.teacher=DIR")
+  config = ConfigDict(run_folder.read_config(workdir))
+  if config.get_ref("stage").get() != "teacher":
+    raise UserError(
+      f"teacher={workdir} is the run folder of a {describe(config)}, expected a teacher's; "
+      "give the --workdir of xmodal.train_teacher"
+    )
+  if config.image_size != image_size:
+    raise UserError(
+      f"image_size={image_size} is not the teacher's {config.image_size}; "
+      f"add --config.image_size={config.image_size}"
+    )
+  model = make_teacher(config)
+  images = jnp.zeros((1, image_size, image_size, 3))
+  expected = jax.eval_shape(lambda key: model.init(key, images, images), jax.random.key(0))
+  return model, checkpoint.restore_params(workdir, expected=expected["params"])
+
+
+def _dtype(config: ConfigDict) -> jnp.dtype:
+  known = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+  if config.compute_dtype not in known:
+    raise UserError(f"compute_dtype={config.compute_dtype!r} must be one of: {', '.join(known)}")
+  return known[config.compute_dtype]
+
+
+def _load_encoders(config: ConfigDict, params: Params) -> Params:
+  """Returns `params` with its ViTs as `init.kind` and `init.path` say."""
+  if config.init.kind == "random":
+    return params
+  for name in ENCODERS[config.stage]:
+    params = _replace(params, name.split("/"), config)
+  return params
+
+
+def _replace(params: Params, path: list[str], config: ConfigDict) -> Params:
+  if not path:
+    from sbir.pretrained import warm_start
+
+    return warm_start(params, kind=config.init.kind, path=config.init.path)
+  head, *rest = path
+  return {**params, head: _replace(params[head], rest, config)}
