@@ -14,6 +14,7 @@ from sbir.data.doctor import as_text, examine, main
 from sbir.data.files import Listing
 from sbir.data.published import PUBLISHED, SKETCHY_CLASSES
 from sbir.data.records import SPLITS, Record
+from sbir.types import UserError
 from tests.data_folders import make_qmul, make_sketchy, save_image, write_manifest
 from tests.paths import DATA, REPO, SHARED, needs_shared
 
@@ -253,16 +254,23 @@ def test_the_status_tells_whether_training_would_be_wrong(tmp_path, capsys):
   [
     ("shoe_v2", "none", "none does not exist"),
     ("shoe_v2", ".", "is no shoe_v2 folder"),
-    ("shoo_v2", ".", "did you mean shoe_v2?"),
+    ("shoo_v2", ".", r"did you mean shoe_v2\?"),
     ("shoo_v2", "none", "none does not exist"),
   ],
 )
-def test_a_folder_that_cannot_be_examined_is_one_line_and_status_2(
-  tmp_path, capsys, name, folder, message
-):
-  assert main(["--dataset", name, "--source", str(tmp_path / folder)]) == 2
-  captured = capsys.readouterr()
-  assert message in captured.err and captured.err.count("\n") == 1 and not captured.out
+def test_a_folder_that_cannot_be_examined_is_told_in_one_line(tmp_path, name, folder, message):
+  with pytest.raises(UserError, match=message) as got:
+    main(["--dataset", name, "--source", str(tmp_path / folder)])
+  assert "\n" not in str(got.value)
+
+
+def test_the_command_ends_with_one_line_and_status_2_for_a_missing_folder(tmp_path):
+  command = [sys.executable, "-m", "sbir.data.doctor", "--dataset", "shoe_v2"]
+  done = subprocess.run(
+    [*command, "--source", tmp_path / "none"], cwd=REPO, capture_output=True, text=True
+  )
+  assert done.returncode == 2 and not done.stdout
+  assert done.stderr.startswith("error: data folder") and done.stderr.count("\n") == 1
 
 
 def test_help_teaches_the_statuses_and_an_example(capsys):

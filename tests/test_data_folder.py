@@ -244,6 +244,15 @@ def test_a_file_that_goes_away_is_named_when_it_is_read(tmp_path):
     source.image(0)
 
 
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path):
+  root = make_qmul(tmp_path)
+  (root / "trainA/2_1.png").symlink_to(root / "gone.png")
+  source = open_source("folder", "shoe_v2", root, "train")
+  index = [record.key for record in source.records].index("trainA/2_1.png")
+  with pytest.raises(UserError, match=r"2_1\.png: cannot be read"):
+    source.image(index)
+
+
 @pytest.mark.parametrize(
   "kind, name, folder, split, message",
   [
@@ -256,7 +265,7 @@ def test_a_file_that_goes_away_is_named_when_it_is_read(tmp_path):
       "shoe_v2",
       "empty",
       "train",
-      "is no shoe_v2 folder: found nothing; expected folders",
+      "is no shoe_v2 folder: found neither folders nor images; expected",
     ),
     ("folder", "sketchy", "empty", "train", "is no sketchy folder"),
     ("manifest", "mine", "empty", "train", "manifest.csv cannot be read"),

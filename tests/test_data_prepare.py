@@ -215,17 +215,30 @@ def test_the_command_says_where_the_set_is(tmp_path):
   [
     ({"--source": "/nowhere/shoes"}, "/nowhere/shoes does not exist"),
     ({"--dataset": "Shoe V2"}, "small letters"),
-    ({"--dataset": "shoe_v3"}, "did you mean shoe_v2?"),
+    ({"--dataset": "shoe_v3"}, r"did you mean shoe_v2\?"),
     ({"--data_dir": "/dev/null/out"}, "choose a folder you may write to"),
   ],
 )
-def test_a_mistake_is_one_line_and_status_2(tmp_path, capsys, change, message):
+def test_a_mistake_is_told_with_the_next_move_and_leaves_nothing(tmp_path, change, message):
   root = make_qmul(tmp_path / "shoes")
   words = {"--dataset": "shoe_v2", "--source": str(root), "--data_dir": str(tmp_path / "out")}
   words |= change
-  assert main([part for pair in words.items() for part in pair]) == 2
-  error = capsys.readouterr().err
-  assert message in error and error.count("\n") == 1
+  with pytest.raises(UserError, match=message) as got:
+    main([part for pair in words.items() for part in pair])
+  assert "\n" not in str(got.value)
+  assert not (tmp_path / "out").exists()
+
+
+def test_the_command_ends_with_one_line_and_status_2_for_a_mistake(tmp_path):
+  command = [sys.executable, "-m", "sbir.data.prepare", "--dataset", "shoe_v2"]
+  done = subprocess.run(
+    [*command, "--source", tmp_path / "none", "--data_dir", tmp_path / "out"],
+    cwd=REPO,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2 and not done.stdout
+  assert done.stderr.startswith("error: data folder") and done.stderr.count("\n") == 1
   assert not (tmp_path / "out").exists()
 
 

@@ -4,10 +4,10 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sbir.cli import parser, tool
 from sbir.data.diagnosis import ERROR, Finding, count, diagnose, many
 from sbir.data.files import FileSource, Listing
 from sbir.data.folder import sketchy_split_rule
@@ -17,11 +17,12 @@ from sbir.data.published import PUBLISHED, Counts
 from sbir.data.records import SPLITS
 from sbir.data.sources import list_files
 from sbir.progress import track
-from sbir.types import UserError
 
 SHOWN = 5  # examples of a finding in the table; --json has all
 
-EPILOG = """\
+HELP = """\
+Examine a folder of photos and sketches before training on it.
+
 Opens every image once and changes nothing.
 
 errors (status 1: training or its measurement would be wrong)
@@ -39,14 +40,10 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Returns the exit status: 0, 1 if training would be wrong, 2 if there is nothing to examine."""
+def main(argv: Sequence[str]) -> int:
+  """Returns the exit status: 0, or 1 if training would be wrong. Raises: as `examine`."""
   args = _parser().parse_args(argv)
-  try:
-    report = examine(args.dataset, args.source)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+  report = examine(args.dataset, args.source)
   print(json.dumps(report, ensure_ascii=False) if args.json else as_text(report))
   return report["status"]
 
@@ -133,18 +130,13 @@ def _finding_lines(finding: Finding) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m sbir.data.doctor",
-    description="Examine a folder of photos and sketches before training on it.",
-    epilog=EPILOG,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
+  flags = parser(HELP)
+  add = flags.add_argument
   add("--dataset", required=True, help="shoe_v2, chair_v2, sketchy; any name with a manifest.csv")
   add("--source", required=True, metavar="DIR", help="folder with the images, as released")
   add("--json", action="store_true", help="print one JSON object instead of the table")
-  return parser
+  return flags
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  tool(main)

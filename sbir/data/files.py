@@ -74,13 +74,29 @@ def existing_folder(folder: str | os.PathLike) -> Path:
 
 
 def image_names(folder: Path) -> list[str]:
-  """Returns the names of the image files right in a folder, sorted, hidden files left out."""
-  return sorted(e.name for e in os.scandir(folder) if is_image_name(e.name) and e.is_file())
+  """Returns the names of the image files right in a folder, sorted, hidden files left out.
+
+  A link that leads nowhere is among them, so that reading names it. Raises: UserError if the folder
+  cannot be listed.
+  """
+  return sorted(e.name for e in _entries(folder) if is_image_name(e.name) and not e.is_dir())
 
 
 def folder_names(folder: Path) -> list[str]:
-  """Returns the names of the folders right in a folder, sorted, hidden ones left out."""
-  return sorted(e.name for e in os.scandir(folder) if not e.name.startswith(".") and e.is_dir())
+  """Returns the names of the folders right in a folder, sorted, hidden ones left out.
+
+  Raises: UserError if the folder cannot be listed.
+  """
+  return sorted(e.name for e in _entries(folder) if not e.name.startswith(".") and e.is_dir())
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+  try:
+    return list(os.scandir(folder))
+  except OSError as error:
+    raise UserError(
+      f"{folder} cannot be listed ({error.strerror}); check its permissions"
+    ) from None
 
 
 _SKETCH_STEM = {"_": re.compile(r"(.+)_(\d+)"), "-": re.compile(r"(.+)-(\d+)")}

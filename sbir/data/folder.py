@@ -126,7 +126,7 @@ def _sketchy_test(root: Path, records: Iterable[Record]) -> frozenset[str]:
 
 
 def _wrong_folder(name: str, root: Path, expected: str) -> UserError:
-  found = ", ".join(sorted(e.name for e in os.scandir(root))[:6]) or "nothing"
+  found = ", ".join((folder_names(root) + image_names(root))[:6]) or "neither folders nor images"
   hint = ""
   if (root / "manifest.csv").is_file():
     hint = "; it has a manifest.csv: use --config.data.source=manifest"

@@ -36,7 +36,8 @@ def decode(image: bytes | str | os.PathLike, name: str = "") -> RGB:
 
   Turned upright as its EXIF orientation says. 16-bit gray is scaled (65535 -> 255), not clipped or
   cut; transparency is laid on white, as paper; palettes, gray, 1-bit and CMYK become RGB; of an
-  animation the first frame. `name` stands for the path in messages about bytes.
+  animation the first frame. The array is read-only. In messages about bytes, `name` stands for
+  their path.
   Raises: UserError if the file is missing, not an image, truncated, or above MAX_PIXELS.
   """
   data, name = _read(image, name)
@@ -63,13 +64,6 @@ def resize(image: RGB, size: int) -> UInt8[np.ndarray, "size size 3"]:
   if image.shape[:2] == (size, size):
     return image
   return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def encode_png(image: RGB) -> bytes:
-  """Returns the image as PNG, which loses nothing."""
-  buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, format="PNG")
-  return buffer.getvalue()
 
 
 def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
@@ -111,7 +105,7 @@ def _to_rgb(image: Image.Image, name: str) -> RGB:
     image = image.convert("RGBA")
     paper = Image.new("RGBA", image.size, "white")
     image = Image.alpha_composite(paper, image)
-  return np.array(image.convert("RGB"))
+  return np.asarray(image.convert("RGB"))
 
 
 def _gray16_to_rgb(image: Image.Image, name: str) -> RGB:
@@ -125,4 +119,4 @@ def _gray16_to_rgb(image: Image.Image, name: str) -> RGB:
   if isinstance(transparent, int):
     gray = np.where(gray == transparent, FULL_16_BIT, gray)
   eight = ((gray * 255 + FULL_16_BIT // 2) // FULL_16_BIT).astype(np.uint8)
-  return np.repeat(eight[:, :, None], 3, axis=2)
+  return np.broadcast_to(eight[:, :, None], (*eight.shape, 3))

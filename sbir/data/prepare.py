@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sbir.cli import EXIT_INTERRUPTED, parser, tool
 from sbir.data.files import open_listing
 from sbir.data.records import SPLITS
 from sbir.data.sources import list_files
 from sbir.data.tfds_source import VERSION, write_tfds
 from sbir.types import UserError
 
-EPILOG = """\
+HELP = """\
+Write a folder of photos and sketches as a TFDS data set in ArrayRecord shards.
+
 The images keep their bytes, so training on the prepared set sees the very same pixels; what it
 gains is a few large files instead of many small ones. Needs tensorflow to write, not to read.
 Nothing appears under its final name before it is whole.
@@ -29,14 +32,14 @@ example:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Returns the exit status: 0, or 2 after one line on stderr about what the user can mend."""
+def main(argv: Sequence[str]) -> int:
+  """Returns the exit status: 0, or 130 if interrupted. Raises: as `prepare`."""
   args = _parser().parse_args(argv)
   try:
     folder = prepare(args.dataset, args.source, args.data_dir)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+  except KeyboardInterrupt:
+    print("interrupted; nothing was kept", file=sys.stderr)
+    return EXIT_INTERRUPTED
   print(f"wrote {folder}\nread it with --config.data.source=tfds --config.data.dir={args.data_dir}")
   return 0
 
@@ -120,18 +123,13 @@ def _is_running(pid: str) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m sbir.data.prepare",
-    description="Write a folder of photos and sketches as a TFDS data set in ArrayRecord shards.",
-    epilog=EPILOG,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
+  flags = parser(HELP)
+  add = flags.add_argument
   add("--dataset", required=True, help="shoe_v2, chair_v2, sketchy; any name with a manifest.csv")
   add("--source", required=True, metavar="DIR", help="folder with the images, as released")
   add("--data_dir", required=True, metavar="OUT", help="folder that gets <dataset>/<version>")
-  return parser
+  return flags
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  tool(main)
