@@ -107,11 +107,26 @@ def test_a_crop_takes_rows_from_the_top_and_columns_from_the_left():
   near(crop(images, jnp.array([[0.5, 0.25, 0.25, 0.25]]), size=2), images[:, 4:6, 2:4])
 
 
+def test_a_tall_box_is_stretched_sideways_only():
+  images = noise(1)
+  out = crop(images, jnp.array([[0.0, 0.5, 1.0, 0.25]]), size=SIDE)
+  # Columns 4 and 5 become four each; the two about the middle see both, 5/8 to 3/8 and mirrored.
+  near(out[:, :, 3], 0.625 * images[:, :, 4] + 0.375 * images[:, :, 5])
+  near(out[:, :, 4], 0.375 * images[:, :, 4] + 0.625 * images[:, :, 5])
+
+
+def test_a_cubic_crop_does_not_leave_the_range_of_images():
+  edge = jnp.where(jnp.arange(SIDE) < 4, 0.0, 1.0)
+  images = jnp.broadcast_to(edge[None, None, :, None], (1, SIDE, SIDE, 3))
+  out = crop(images, jnp.array([[0.25, 0.25, 0.5, 0.5]]), method="cubic")
+  assert (out >= 0).all() and (out <= 1).all()
+
+
 def test_shrinking_averages_instead_of_skipping_pixels():
-  checks = (jnp.indices((SIDE, SIDE)).sum(0) % 2).astype(jnp.float32)
-  images = jnp.broadcast_to(checks[None, :, :, None], (1, SIDE, SIDE, 3))
-  small = crop(images, jnp.array([[0.0, 0.0, 1.0, 1.0]]), size=2)
-  near(small, 0.5, 0.02)
+  every_fourth = jnp.where(jnp.arange(32) % 4 == 0, 1.0, 0.0)
+  images = jnp.broadcast_to(every_fourth[None, None, :, None], (1, 32, 32, 3))
+  small = crop(images, jnp.array([[0.0, 0.0, 1.0, 1.0]]), size=8)
+  near(small[:, :, 1:-1], 0.25, 0.05)  # 0 where nothing is smoothed: between columns 1 and 2
 
 
 def test_a_box_over_the_edge_shows_the_fill_there():
@@ -200,6 +215,13 @@ def test_the_identity_jitter_changes_nothing():
 
 def test_brightness_is_a_factor_cut_at_white():
   near(jitter(ramp(), recolour(brightness=3.0)), jnp.minimum(ramp() * 3, 1))
+
+
+def test_brightness_is_cut_before_contrast_turns_about_the_mean():
+  halves = jnp.where(jnp.arange(SIDE) < 4, 0.0, 0.5)
+  images = jnp.broadcast_to(halves[None, None, :, None], (1, SIDE, SIDE, 3))
+  out = jitter(images, recolour(brightness=4.0, contrast=0.5))[0, 0, :, 0]
+  near(out[[0, 7]], [0.25, 0.75])  # 0 and 1 about .5; uncut it would be 0 and 2 about 1
 
 
 def test_contrast_zero_leaves_the_mean_gray():
