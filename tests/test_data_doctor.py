@@ -30,6 +30,7 @@ def checks(report: dict, level: str) -> set[str]:
 
 
 @needs_shared
+@pytest.mark.slow
 def test_shoe304_has_two_identical_photos_and_eleven_items_with_identical_sketches():
   report = examine("shoe304", DATA / "shoe304")
   assert report["splits"]["train"] == {"photos": 200, "sketches": 600}
