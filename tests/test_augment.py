@@ -50,9 +50,6 @@ def near(actual, expected, atol=1e-6):
   np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
-# Scaling to the network's range
-
-
 def test_normalise_maps_bytes_to_the_range_the_towers_expect():
   images = jnp.array([0, 51, 255], jnp.uint8).reshape(1, 1, 1, 3)
   near(augment.normalise(images).ravel(), [-1, -0.6, 1])
@@ -62,9 +59,6 @@ def test_normalise_maps_bytes_to_the_range_the_towers_expect():
 def test_normalise_takes_augmented_floats_as_they_are():
   images = jnp.arange(0, 256, dtype=jnp.uint8)[:255].reshape(1, 5, 17, 3)
   near(augment.normalise(augment.to_unit(images)), augment.normalise(images))
-
-
-# Flips
 
 
 def test_flipping_twice_gives_the_image_back():
@@ -82,9 +76,6 @@ def test_probability_zero_draws_nothing_and_one_draws_all(seed):
   for sample in (sample_flips, sample_grays):
     assert not sample(key, 32, 0.0).any()
     assert sample(key, 32, 1.0).all()
-
-
-# Crops
 
 
 @pytest.mark.parametrize("method", ["linear", "cubic"])
@@ -162,9 +153,6 @@ def test_where_no_draw_fits_the_box_is_the_whole_image():
   near(boxes, np.tile([0, 0, 1, 1], (8, 1)), 0)
 
 
-# Turning, scaling, shifting
-
-
 def test_the_identity_move_changes_nothing():
   images = noise()
   for fill in (augment.WHITE, None):
@@ -204,9 +192,6 @@ def test_sampled_moves_stay_in_their_ranges(seed):
   assert (abs(drawn.angle) <= np.deg2rad(15) + 1e-6).all()
   assert ((drawn.scale >= 0.8) & (drawn.scale <= 1.1)).all()
   assert (abs(drawn.down) <= 0.125).all() and (abs(drawn.right) <= 0.125).all()
-
-
-# Colour
 
 
 def test_the_identity_jitter_changes_nothing():
@@ -268,8 +253,6 @@ def test_jitter_leaves_the_rest_untouched_as_often_as_it_is_told():
   assert (untouched.all(0) == untouched.any(0)).all()  # all of an image's ops together
   near(untouched[0].mean(), 0.2, 0.03)
 
-
-# What holds for all of them
 
 OPS = {
   "flip": (sample_flips, augment.flip),
