@@ -16,12 +16,13 @@ def make_mesh(
 ) -> Mesh:
   """Returns a mesh of data x fsdp devices (default: all there are); one -1 takes what is left."""
   devices = jax.devices() if devices is None else devices
-  shape = _fill(data, fsdp, len(devices))
+  shape = fill(data, fsdp, len(devices))
   # Auto: with the default (Explicit) axes, Linen's Dropout raises.
   return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
-def _fill(data: int, fsdp: int, num_devices: int) -> tuple[int, int]:
+def fill(data: int, fsdp: int, num_devices: int) -> tuple[int, int]:
+  """Returns (data, fsdp) with a -1 replaced; UserError unless they make exactly `num_devices`."""
   if data == -1 and fsdp > 0 and num_devices % fsdp == 0:
     data = num_devices // fsdp
   elif fsdp == -1 and data > 0 and num_devices % data == 0:

@@ -14,7 +14,9 @@ from typing import Any
 from sbir.types import UserError
 
 # What may change between two starts of one run: how long and how often, never what is trained.
-FREE_KEYS = frozenset({"steps", "save_every", "log_every", "eval_every", "keep", "workdir"})
+FREE_KEYS = frozenset(
+  {"steps", "save_every", "log_every", "eval_every", "keep", "log_tensorboard", "workdir"}
+)
 FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"
 PACKAGES = (
   "jax",

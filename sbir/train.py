@@ -62,6 +62,8 @@ def train(
 
   Raises: UserError if the loss is not finite, or `workdir` cannot be used for this run.
   """
+  if steps < 1:
+    raise UserError(f"steps={steps} must be at least 1")
   run_folder.check(workdir, config)
   every = Every(steps=steps, save=save_every, log=log_every, evaluate=eval_every)
   first = put_batch(next(batches), mesh)

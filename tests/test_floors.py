@@ -1,0 +1,130 @@
+"""Imports run down the floors only, and a library with a cost has one door."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.paths import REPO
+
+# The longest prefix that fits decides. Floor 0 holds words, 1 pure functions, 2 edges to the world,
+# 3 the run, 4 the methods; a module imports its own floor or those below.
+FLOORS = {
+  "sbir.types": 0,
+  "sbir.trees": 0,
+  "sbir.progress": 0,
+  "sbir.nn": 1,
+  "sbir.retrieval": 1,
+  "sbir.optim": 1,
+  "sbir.mesh": 1,
+  "sbir.data.augment": 1,
+  "sbir.data": 2,
+  "sbir.pretrained": 2,
+  "sbir.run_folder": 2,
+  "sbir.checkpoint": 2,
+  "sbir.logs": 2,
+  "sbir.plots": 2,
+  "sbir": 3,
+  "sbir.data.prepare": 3,  # mains: they parse arguments
+  "sbir.data.doctor": 3,
+  "xmodal": 4,
+  "pskd": 4,
+}
+DOORS = {
+  "orbax": {"sbir.checkpoint"},
+  "clu": {"sbir.logs"},
+  # One door for reading images, one for drawing them (and a sheet of the drawings to look at).
+  "PIL": {"sbir.data.images", "sbir.data.synthetic_raster", "sbir.data.synthetic_sheet"},
+  "matplotlib": {"sbir.plots"},
+  "tensorflow_datasets": {"sbir.data.tfds_source"},
+  "grain": {"sbir.data.pipeline"},
+}
+HEAVY = [*DOORS, "tensorflow", "tensorboard"]
+
+
+def modules():
+  """Returns {dotted name: path} of our own files."""
+  paths = [p for top in ("sbir", "xmodal", "pskd", "configs") for p in (REPO / top).rglob("*.py")]
+  names = [".".join(p.relative_to(REPO).with_suffix("").parts) for p in paths]
+  return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
+
+
+def imports(path, known):
+  """Returns the dotted names that a file imports anywhere, also inside functions."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}: write the import out, without leading dots"
+      parts = {f"{node.module}.{alias.name}" for alias in node.names}
+      submodules = parts & known
+      found |= submodules
+      if len(submodules) < len(parts):
+        found.add(node.module)
+  return found
+
+
+def floor(name):
+  fitting = [prefix for prefix in FLOORS if f"{name}.".startswith(f"{prefix}.")]
+  return FLOORS[max(fitting, key=len)]
+
+
+STANDARD = set(sys.stdlib_module_names)
+OURS = modules()
+IMPORTS = {name: imports(path, set(OURS)) for name, path in OURS.items()}
+
+
+def is_ours(name):
+  return name.split(".")[0] in ("sbir", "xmodal", "pskd", "configs")
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OURS if not name.startswith("configs")))
+def test_no_import_goes_up(name):
+  ours = [other for other in IMPORTS[name] if is_ours(other) and not other.startswith("configs")]
+  assert [other for other in ours if floor(other) > floor(name)] == []
+
+
+@pytest.mark.parametrize(("method", "other"), [("xmodal", "pskd"), ("pskd", "xmodal")])
+def test_the_methods_do_not_know_each_other(method, other):
+  ours = [name for name in OURS if name.split(".")[0] == method]
+  assert [name for name in ours if any(i.split(".")[0] == other for i in IMPORTS[name])] == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OURS if name.startswith("configs")))
+def test_configs_import_nothing_of_ours_but_other_configs(name):
+  assert {other.split(".")[0] for other in IMPORTS[name]} <= {
+    "configs",
+    *STANDARD,
+    "ml_collections",
+  }
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_costly_library_has_one_door(library):
+  users = {name for name in OURS if any(i.split(".")[0] == library for i in IMPORTS[name])}
+  assert users <= DOORS[library]
+
+
+def test_every_library_we_import_is_pinned():
+  pinned = re.findall(r"^([\w.-]+)==\S+$", (REPO / "requirements.txt").read_text(), re.MULTILINE)
+  pinned = {name.lower().replace("_", "-") for name in pinned}
+  libraries = {other.split(".")[0] for name in OURS for other in IMPORTS[name]}
+  libraries -= STANDARD | {"sbir", "xmodal", "pskd", "configs"}
+  sold_as = importlib.metadata.packages_distributions()
+  missing = [
+    library
+    for library in sorted(libraries)
+    if not {name.lower().replace("_", "-") for name in sold_as[library]} & pinned
+  ]
+  assert missing == []
+
+
+@pytest.mark.parametrize("name", ["sbir.step", "sbir.cli"])
+def test_the_step_and_the_command_line_import_without_heavy_libraries(name):
+  code = f"import sys, {name}; print([m for m in {HEAVY} if m in sys.modules])"
+  result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+  assert result.stdout == "[]\n", result.stderr
