@@ -1,0 +1,27 @@
+r"""Measures a photo encoder and a sketch encoder on the test split: can a sketch find its photo?
+
+  python -m xmodal.evaluate --config configs/xmodal/evaluate.py:shoe_v2 \
+      --workdir runs/shoe_v2/evaluation --config.data.dir=DIR \
+      --config.photo=runs/shoe_v2/photo_student --config.sketch=runs/shoe_v2/sketch_student
+
+Every test sketch is asked against all test photos (--config.protocol=full). The authors' script
+asks otherwise: --config.protocol=released (a batch of 16 photos), or one_per_class for Sketchy.
+The folder then holds evaluation.json, .txt and .csv (one line a query), grid.png and ranks.png.
+"""
+
+import sys
+
+from sbir import cli
+
+
+def main(config, workdir):
+  """Evaluates as `config` (of configs/xmodal/evaluate.py) says; prints the table."""
+  from sbir.report import table
+  from xmodal.measure import evaluate_encoders
+
+  report = evaluate_encoders(config, workdir)
+  sys.stdout.write(table(report))
+
+
+if __name__ == "__main__":
+  cli.run(main)
