@@ -172,14 +172,14 @@ def _load_module(file: str) -> ModuleType:
   return module
 
 
-def _keys(config: "ConfigDict", prefix: str = "") -> list[str]:
-  """Returns the dotted names of all values, groups opened up."""
+def config_keys(config: "ConfigDict", prefix: str = "") -> list[str]:
+  """Returns the dotted names of all values in a config, groups opened up."""
   from ml_collections import ConfigDict
 
   names: list[str] = []
   for name in config:
     value, dotted = config[name], f"{prefix}{name}"
-    names += _keys(value, f"{dotted}.") if isinstance(value, ConfigDict) else [dotted]
+    names += config_keys(value, f"{dotted}.") if isinstance(value, ConfigDict) else [dotted]
   return names
 
 
@@ -187,7 +187,7 @@ def _override(config: "ConfigDict", key: str, text: str) -> None:
   """Sets config[key] to what `text` says, read as the type the key already has."""
   from sbir.types import UserError
 
-  known = _keys(config)
+  known = config_keys(config)
   if key not in known:
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     near = near or [name for name in known if name.startswith(key)][:3]

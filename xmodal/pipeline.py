@@ -1,0 +1,91 @@
+r"""Trains and evaluates XModalViT whole: teacher, photo student, sketch student, test results.
+
+  python -m xmodal.pipeline shoe_v2 --data DIR --workdir runs/shoe_v2
+  python -m xmodal.pipeline shoe304 --data DIR --workdir runs/shoe304 --config.seed=1
+
+Names: demo, shoe304, shoe_v2, chair_v2, sketchy. Each stage has a folder in the workdir (teacher,
+photo_student, sketch_student, evaluation). The same command again resumes where it was stopped and
+skips what is finished. --config.KEY=VALUE goes to every stage that has KEY; to change one stage
+alone, run its own main on that folder first.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sbir import cli
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
+
+  from sbir.evaluate import InstanceReport
+
+STUDENTS = ("photo", "sketch")
+FILES = {
+  "teacher": "configs/xmodal/teacher.py",
+  "photo_student": "configs/xmodal/student.py",
+  "sketch_student": "configs/xmodal/student.py",
+  "evaluation": "configs/xmodal/evaluate.py",
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Parses the command line and runs every stage."""
+  overrides, rest = cli.split_overrides(arguments)
+  flags = cli.parser(__doc__)
+  flags.add_argument("name", metavar="NAME", help="which config: demo, shoe304, shoe_v2, ...")
+  flags.add_argument("--data", default="", metavar="DIR", help="the data folder (demo: none)")
+  flags.add_argument("--workdir", required=True, metavar="W", help="where the run folders go")
+  options = flags.parse_args(rest)
+  from sbir.report import table
+
+  if options.data:
+    overrides = {"data.dir": options.data, **overrides}
+  report = run(options.name, options.workdir, overrides)
+  print(table(report), end="")
+  print(f"pictures and lists: {Path(options.workdir) / 'evaluation'}")
+
+
+def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "InstanceReport":
+  """Runs or resumes all stages of config `name` in `workdir`; returns the evaluation's report."""
+  from xmodal.measure import evaluate_encoders
+  from xmodal.stages import train_stage
+
+  configs = load_configs(name, workdir, overrides)
+  evaluation = configs.pop("evaluation")
+  for stage, config in configs.items():
+    train_stage(config, str(Path(workdir) / stage))
+  return evaluate_encoders(evaluation, Path(workdir) / "evaluation")
+
+
+def load_configs(
+  name: str, workdir: str | Path, overrides: Mapping[str, str]
+) -> dict[str, "ConfigDict"]:
+  """Returns {"teacher", "photo_student", "sketch_student", "evaluation": config}, linked up.
+
+  Raises: UserError for an unknown name, or an override that no stage has.
+  """
+  plain = {stage: cli.load_config(f"{file}:{name}") for stage, file in FILES.items()}
+  keys = {stage: set(cli.config_keys(config)) for stage, config in plain.items()}
+  for key in overrides.keys() - set.union(*keys.values()):
+    cli.load_config(f"{FILES['teacher']}:{name}", {key: overrides[key]})  # raises, with near names
+  links = _links(Path(workdir))
+  return {
+    stage: cli.load_config(
+      f"{file}:{name}",
+      {key: text for key, text in overrides.items() if key in keys[stage]} | links[stage],
+    )
+    for stage, file in FILES.items()
+  }
+
+
+def _links(folder: Path) -> dict[str, dict[str, str]]:
+  """Returns what makes each stage find the run folders of those before it."""
+  teacher = str(folder / "teacher")
+  links = {f"{m}_student": {"modality": m, "teacher": teacher} for m in STUDENTS}
+  evaluation = {m: str(folder / f"{m}_student") for m in STUDENTS}
+  return {"teacher": {}, **links, "evaluation": evaluation}
+
+
+if __name__ == "__main__":
+  cli.tool(main)
