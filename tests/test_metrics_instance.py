@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sbir.retrieval.metrics import (
   acc_at_k,
   bootstrap_interval,
+  instance_counts,
   instance_ranks,
-  instance_ties,
   mean_over_queries,
   per_class_mean,
   rank_percentile,
@@ -84,8 +84,8 @@ def test_a_copy_of_the_right_photo_costs_one_place_and_is_counted_as_a_tie(seed)
   first = slice(0, 1)
   alone = instance_ranks(query[first], gallery, target[first])
   assert instance_ranks(query[first], doubled, target[first]) == alone + 1
-  assert instance_ties(query[first], doubled, target[first]) == 1
-  assert instance_ties(query[first], gallery, target[first]) == 0
+  assert instance_counts(query[first], doubled, target[first])[1] == 1
+  assert instance_counts(query[first], gallery, target[first])[1] == 0
 
 
 def test_ranks_do_not_depend_on_the_size_of_the_blocks(monkeypatch):

@@ -28,8 +28,8 @@ __all__ = [
   "average_precision",
   "bootstrap_interval",
   "hits_in_order",
+  "instance_counts",
   "instance_ranks",
-  "instance_ties",
   "mean_over_queries",
   "per_class_mean",
   "precision_at_k",
@@ -98,18 +98,27 @@ def instance_ranks(
 
   Raises: UserError on non-finite embeddings, wrong shapes or a target outside the gallery.
   """
-  return _instance_counts(query, gallery, target, distance)[0]
+  return instance_counts(query, gallery, target, distance=distance)[0]
 
 
-def instance_ties(
+def instance_counts(
   query: Shaped[np.ndarray, "q d"],
   gallery: Shaped[np.ndarray, "g d"],
   target: Int[np.ndarray, "q"],
   *,
   distance: str = "cosine",
-) -> Int[np.ndarray, "q"]:
-  """Returns how many other items score the same as gallery[target[i]] for query i."""
-  return _instance_counts(query, gallery, target, distance)[1]
+) -> tuple[Int[np.ndarray, "q"], Int[np.ndarray, "q"]]:
+  """Returns the ranks of `instance_ranks`, and how many other items each right one ties with."""
+  check_distance(distance)
+  embedded = prepare(query, gallery)
+  target = _check_target(target, len(query), len(gallery))
+  ranks, ties = np.empty(len(target), np.int64), np.empty(len(target), np.int64)
+  for rows, scores in score_blocks(embedded, (distance,)):
+    scores = scores[distance]
+    own = np.take_along_axis(scores, target[rows, None], axis=1)
+    ranks[rows] = np.count_nonzero(scores >= own - EQUAL_WITHIN, axis=1)
+    ties[rows] = ranks[rows] - np.count_nonzero(scores > own + EQUAL_WITHIN, axis=1) - 1
+  return ranks, ties
 
 
 def acc_at_k(ranks: Int[np.ndarray, "q"], k: int) -> float:
@@ -164,22 +173,6 @@ def bootstrap_interval(
   means = [values[rng.integers(len(values), size=(n, len(values)))].mean(axis=1) for n in counts]
   low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
   return float(low), float(high)
-
-
-def _instance_counts(
-  query: np.ndarray, gallery: np.ndarray, target: np.ndarray, distance: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the rank with ties counted against, and the number of other items that are equal."""
-  check_distance(distance)
-  embedded = prepare(query, gallery)
-  target = _check_target(target, len(query), len(gallery))
-  ranks, ties = np.empty(len(target), np.int64), np.empty(len(target), np.int64)
-  for rows, scores in score_blocks(embedded, (distance,)):
-    scores = scores[distance]
-    own = np.take_along_axis(scores, target[rows, None], axis=1)
-    ranks[rows] = np.count_nonzero(scores >= own - EQUAL_WITHIN, axis=1)
-    ties[rows] = ranks[rows] - np.count_nonzero(scores > own + EQUAL_WITHIN, axis=1) - 1
-  return ranks, ties
 
 
 def _count_up_to(rank: np.ndarray, threshold: np.ndarray) -> np.ndarray:

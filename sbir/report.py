@@ -1,0 +1,58 @@
+"""An evaluation as files and text: JSON for programs, a table for people, one CSV line a query."""
+
+import csv
+import io
+from pathlib import Path
+
+from sbir import run_folder
+from sbir.evaluate import TOP, InstanceReport
+from sbir.protocols import PROTOCOLS
+from sbir.types import UserError
+
+
+def table(report: InstanceReport) -> str:
+  """Returns the report as text for people: percentages, interval and chance beside each other."""
+  lines = [
+    f"{report.queries} sketches, gallery of {report.gallery} photos, {report.distance}",
+    f"protocol {report.protocol}: {PROTOCOLS[report.protocol]}",
+    f"{'':24}{'measured':>10}{'95 % interval':>18}{'chance':>10}",
+  ]
+  for name, value in report.metrics.items():
+    low, high = report.intervals.get(name, (None, None))
+    interval = "" if low is None else f"{100 * low:.1f} - {100 * high:.1f}"
+    label = name.replace("acc@", "Acc@").replace("_", " ")
+    lines.append(
+      f"{label:<24}{100 * value:>8.1f} %{interval:>18}{100 * report.chance[name]:>8.1f} %"
+    )
+  return "\n".join(lines + [f"note: {note}" for note in report.warnings]) + "\n"
+
+
+def csv_text(report: InstanceReport) -> str:
+  """Returns one line a query: its name, its photo's id and rank, the ids of the ten nearest."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(["query", "photo", "rank", *(f"top{place + 1}" for place in range(TOP))])
+  rows = zip(report.query_rows, report.target_rows, report.ranks, report.nearest_rows, strict=True)
+  for query, target, rank, top in rows:
+    top_ids = [report.gallery_ids[row] if row >= 0 else "" for row in top]
+    writer.writerow([report.query_names[query], report.gallery_ids[target], rank, *top_ids])
+  return text.getvalue()
+
+
+def save_report(report: InstanceReport, folder: str | Path, name: str = "evaluation") -> list[Path]:
+  """Writes NAME.json, NAME.txt and NAME.csv, each whole or not at all; returns their paths.
+
+  Raises: UserError if the folder cannot be written.
+  """
+  folder = Path(folder)
+  paths = [folder / f"{name}.{ending}" for ending in ("json", "txt", "csv")]
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(paths[0], report.summary())
+    run_folder.write_text(paths[1], table(report))
+    run_folder.write_text(paths[2], csv_text(report))
+  except OSError as error:
+    raise UserError(
+      f"{error.filename or folder} cannot be written ({error.strerror}); choose another folder"
+    ) from None
+  return paths
