@@ -27,7 +27,8 @@ def embed_images(
 
   `batches` are those of `data.pipeline.eval_batches` for the same indices, in any order. `embed_fn`
   should be jitted; its result is fetched only when the next batch is already under way. With a mesh
-  the images are split over its devices. For one process: each would see its own share only.
+  the images are split over its devices, whatever their number. Works in one process only: of
+  several, each would see its own share.
 
   Raises: ValueError if the batches do not hold each of `indices` exactly once.
   """
@@ -62,7 +63,7 @@ class _Rows:
 
   def put(self, embeddings: np.ndarray, mask: np.ndarray, index: np.ndarray) -> None:
     """Stores the rows where `mask` holds; a row of padding is never looked at."""
-    index, embeddings = index[mask], embeddings[mask]
+    index, embeddings = index[mask], embeddings[: len(mask)][mask]
     if self._table is None:
       self._table = np.empty((len(self._order), embeddings.shape[1]), np.float32)
     found = np.minimum(np.searchsorted(self._sorted, index), len(self._sorted) - 1)
@@ -83,4 +84,8 @@ class _Rows:
 
 
 def _on_device(image: np.ndarray, mesh: Mesh | None) -> Array:
-  return jax.device_put(image) if mesh is None else put_batch({"image": image}, mesh)["image"]
+  """Returns the images on the device, or split over a mesh with as many more as make it even."""
+  if mesh is None:
+    return jax.device_put(image)
+  surplus = np.repeat(image[-1:], -len(image) % mesh.size, axis=0)
+  return put_batch({"image": np.concatenate([image, surplus])}, mesh)["image"]

@@ -133,7 +133,7 @@ def _figures(
   ranks: np.ndarray, sizes: np.ndarray, cuts: Sequence[int], seed: int
 ) -> tuple[dict, dict, dict]:
   """Returns (metrics, intervals, chance); `sizes` is the size of each query's gallery."""
-  percentile = np.concatenate([rank_percentile(ranks[i : i + 1], n) for i, n in enumerate(sizes)])
+  percentile = rank_percentile(ranks, sizes)
   metrics = {f"acc@{k}": acc_at_k(ranks, k) for k in cuts}
   intervals = {f"acc@{k}": bootstrap_interval(ranks <= k, seed) for k in cuts}
   chance = {f"acc@{k}": float(np.minimum(k / sizes, 1).mean()) for k in cuts}

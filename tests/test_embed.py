@@ -1,12 +1,16 @@
 """embed_images: order, padding, one device or several, and what it refuses."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sbir.embed import embed_images
-from sbir.mesh import make_mesh
+from tests.paths import REPO
 
 
 @jax.jit
@@ -49,10 +53,21 @@ def test_rows_follow_the_indices_asked_for_whatever_order_the_batches_come_in():
   )
 
 
-def test_a_mesh_gives_the_same_rows():
-  indices = list(range(7))
-  result = embed_images(first_pixel, batches(indices, 4), indices, mesh=make_mesh())
-  np.testing.assert_array_equal(result, expected(indices))
+def test_a_mesh_gives_the_same_rows_though_a_batch_does_not_divide_by_its_devices():
+  code = """if True:
+    import numpy as np
+    from sbir.embed import embed_images
+    from sbir.mesh import make_mesh
+    from tests.test_embed import batches, expected, first_pixel
+    mesh = make_mesh()
+    assert mesh.size == 4
+    for batch_size in (3, 4, 5):
+      result = embed_images(first_pixel, batches(range(7), batch_size), range(7), mesh=mesh)
+      np.testing.assert_array_equal(result, expected(range(7)))
+  """
+  flags = "--xla_force_host_platform_device_count=4"
+  environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO, env=environment)
 
 
 def test_the_next_batch_is_sent_before_the_last_one_is_fetched():

@@ -103,6 +103,7 @@ def test_accuracy_counts_ranks_up_to_k():
 def test_percentile_is_the_share_of_other_photos_beaten():
   assert rank_percentile(np.array([1, 3, 5]), 5).tolist() == [1.0, 0.5, 0.0]
   assert rank_percentile(np.array([1]), 1).tolist() == [1.0]
+  assert rank_percentile(np.array([2, 1, 2]), np.array([3, 1, 2])).tolist() == [0.5, 1.0, 0.0]
 
 
 def test_class_means_leave_out_queries_that_do_not_count():

@@ -128,15 +128,17 @@ def acc_at_k(ranks: Int[np.ndarray, "q"], k: int) -> float:
   return float(np.mean(_check_ranks(ranks) <= k))
 
 
-def rank_percentile(ranks: Int[np.ndarray, "q"], num_gallery: int) -> Float[np.ndarray, "q"]:
+def rank_percentile(
+  ranks: Int[np.ndarray, "q"], num_gallery: int | Int[np.ndarray, "q"]
+) -> Float[np.ndarray, "q"]:
   """Returns the share of the other photos that each right photo beats: 1 is first, 0 last.
 
   Chance is 0.5. Take the mean and the median over queries. A gallery of one gives 1.
   """
-  ranks = _check_ranks(ranks)
-  if ranks.max() > num_gallery:
-    raise UserError(f"rank {ranks.max()} is outside a gallery of {num_gallery}")
-  return (num_gallery - ranks) / (num_gallery - 1) if num_gallery > 1 else np.ones(len(ranks))
+  ranks, num_gallery = _check_ranks(ranks), np.asarray(num_gallery)
+  if (ranks > num_gallery).any():
+    raise UserError(f"rank {ranks.max()} is outside a gallery of {num_gallery.max()}")
+  return np.where(num_gallery > 1, (num_gallery - ranks) / np.maximum(num_gallery - 1, 1), 1.0)
 
 
 def mean_over_queries(values: Float[np.ndarray, "q"]) -> float:
