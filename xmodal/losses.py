@@ -18,14 +18,18 @@ def xaqc(
   queue: Queue,
   *,
   temperature: float = TEMPERATURE,
+  in_batch: bool = False,
 ) -> Scalar:
   """Returns the InfoNCE loss of each query against its own key and the keys of the queue.
 
-  Queue entries of the query's own instance are no negatives and are masked out (the released code
-  keeps them). No gradient reaches `key` or the queue. Give both as `l2_normalise` makes them; the
+  With `in_batch` the other keys of the batch are negatives too: the queue alone holds keys of past
+  parameters only, which a network that learns fast from random weights can run away from. Entries of the query's own instance are no negatives and are masked out (the released code keeps them). No gradient reaches `key` or the queue. Give both as `l2_normalise` makes them; the
   released code leaves the query as it is.
   """
-  logits = xaqc_logits(query, key, queue.keys, queue.ids == ids[:, None], temperature=temperature)
+  others, other_ids = queue.keys, queue.ids
+  if in_batch:
+    others, other_ids = jnp.concatenate([others, key]), jnp.concatenate([other_ids, ids])
+  logits = xaqc_logits(query, key, others, other_ids == ids[:, None], temperature=temperature)
   return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0])
 
 

@@ -24,6 +24,7 @@ class TeacherTask(NamedTuple):
   recipe: Recipe
   queue_size: int
   temperature: float
+  in_batch: bool  # the batch's other keys are negatives too, beside the queue
   normalise_query: bool  # False: as released
   symmetric: bool  # the loss in both directions, averaged; each has its own queue
   photo_drop: float  # share of the photo's patches the sketch token may not look at in training
@@ -71,7 +72,8 @@ class TeacherTask(NamedTuple):
 
   def _xaqc(self, query: Embeddings, key: Embeddings, batch: Batch, keys: queue.Queue) -> Scalar:
     query = l2_normalise(query) if self.normalise_query else query
-    return losses.xaqc(query, key, batch["id"], keys, temperature=self.temperature)
+    settings = {"temperature": self.temperature, "in_batch": self.in_batch}
+    return losses.xaqc(query, key, batch["id"], keys, **settings)
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
     """Returns the unit fused vectors {"photo": z_p, "sketch": z_s} of the pairs in `batch`."""
@@ -95,6 +97,7 @@ class StudentTask(NamedTuple):
   recipe: Recipe
   queue_size: int
   temperature: float
+  in_batch: bool  # as the teacher's
   target: str  # whose fused vector to match: "own", or the teacher's "photo" (released) or "sketch"
   xaqc: float  # weights of the three terms
   distance: float
@@ -127,7 +130,12 @@ class StudentTask(NamedTuple):
     key = l2_normalise(target)
     parts = {
       "xaqc": losses.xaqc(
-        l2_normalise(embedded), key, batch["id"], extra["queue"], temperature=self.temperature
+        l2_normalise(embedded),
+        key,
+        batch["id"],
+        extra["queue"],
+        temperature=self.temperature,
+        in_batch=self.in_batch,
       ),
       "xmrd_distance": losses.xmrd_distance(embedded, target),
       "xmrd_angle": losses.xmrd_angle(angle_points, angle_targets),

@@ -49,7 +49,12 @@ def from_scratch(config: ConfigDict) -> ConfigDict:
   config.data.fit = "trim"
   config.augment.update(flip=0.5, scale=0.15, shift=0.08, mean=1.0)
   config.optimizer.update(
-    name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", clip_norm=1.0
+    name="adamw",
+    learning_rate=1e-3,
+    weight_decay=0.05,
+    schedule="cosine",
+    warmup_steps=20,
+    clip_norm=1.0,
   )
   return config
 

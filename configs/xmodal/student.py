@@ -35,6 +35,7 @@ def full(name: str) -> ConfigDict:
   config.model = ConfigDict({"size": "small" if name == "sketchy" else "tiny", "patch_size": 16})
   config.loss.update(
     queue_size=64 if name == "sketchy" else 256,
+    in_batch=False,  # True: the batch's other keys are negatives too
     target="own",  # the teacher's own branch; the released code always takes "photo"
     xaqc=1.0,  # weights of the three terms
     distance=1.0,
@@ -51,6 +52,7 @@ def shoe304(name: str) -> ConfigDict:
   config = from_scratch(full("shoe_v2"))
   config.steps = 800
   config.model.update(size="micro", patch_size=8)
+  config.loss.update(in_batch=True)
   config.augment.update(gray=0.5)
   return config
 

@@ -44,6 +44,7 @@ def full(name: str) -> ConfigDict:
   )
   config.loss.update(
     queue_size=64 if name == "sketchy" else 128,
+    in_batch=False,  # True: the batch's other keys are negatives too
     normalise_query=True,  # False as released
     symmetric=False,
     photo_drop=0.0,  # share of patches hidden from the other modality's token in training
@@ -58,7 +59,7 @@ def shoe304(name: str) -> ConfigDict:
   config = from_scratch(full("shoe_v2"))
   config.steps = 400
   config.model.update(size="micro", patch_size=8)
-  config.loss.update(symmetric=True, photo_drop=0.9, sketch_drop=0.9)
+  config.loss.update(in_batch=True, symmetric=True, photo_drop=0.9, sketch_drop=0.9)
   config.augment.update(gray=0.5)
   return config
 
