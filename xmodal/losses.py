@@ -22,8 +22,12 @@ def xaqc(
 ) -> Scalar:
   """Returns the InfoNCE loss of each query against its own key and the keys of the queue.
 
-  With `in_batch` the other keys of the batch are negatives too: the queue alone holds keys of past
-  parameters only, which a network that learns fast from random weights can run away from. Entries of the query's own instance are no negatives and are masked out (the released code keeps them). No gradient reaches `key` or the queue. Give both as `l2_normalise` makes them; the
+  With `in_batch` the batch's other keys are negatives too. The queue holds keys of past parameters;
+  a network that learns fast from random weights runs away from them and collapses, as MoCo
+  (arXiv:1911.05722) found without momentum: there, use `in_batch` and a queue of size 0.
+
+  Keys of the query's own instance are no negatives and are masked out (the released code keeps
+  them). No gradient reaches `key` or the queue. Give both as `l2_normalise` makes them; the
   released code leaves the query as it is.
   """
   others, other_ids = queue.keys, queue.ids

@@ -31,9 +31,11 @@ def start(key: Key, size: int, width: int) -> Queue:
 def push(queue: Queue, keys: Float[Array, "b d"], ids: Int[Array, "b"]) -> Queue:
   """Returns the queue with `keys` in place of its oldest entries. No gradient reaches `keys`.
 
-  Of a batch larger than the queue, the last keys stay.
+  Of a batch larger than the queue, the last keys stay; a queue of size 0 stays empty.
   """
   size = queue.keys.shape[0]
+  if size == 0:
+    return queue
   kept, pushed = jax.lax.stop_gradient(keys[-size:]), keys.shape[0]
   where = (queue.next + pushed - kept.shape[0] + jnp.arange(kept.shape[0])) % size
   return Queue(
