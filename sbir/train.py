@@ -120,7 +120,8 @@ class _Run(NamedTuple):
     pace = _Pace()
     with progress.bar(self.desc, self.every.steps, initial=start, unit="step") as bar:
       for step in range(start + 1, self.every.steps + 1):
-        with jax.transfer_guard("disallow"):
+        # The first step traces and compiles; after it, only `put_batch` may move anything.
+        with jax.transfer_guard("allow" if step == start + 1 else "disallow"):
           batch = first if step == 1 else pace.fetch(self.batches, self.mesh)
           state, metrics = train_step(state, frozen, batch)
           health = watch(health, state.step, metrics["loss"], metrics["grad_norm"])
