@@ -26,7 +26,9 @@ def main(arguments: Sequence[str]) -> None:
   """Parses the command line, runs everything and prints what was found."""
   overrides, rest = cli.split_overrides(arguments)
   flags = cli.parser(__doc__)
-  flags.add_argument("--workdir", default=WORKDIR, metavar="W", help=f"run folder ({WORKDIR})")
+  flags.add_argument(
+    "--workdir", default=WORKDIR, metavar="W", type=cli.folder, help=f"run folder ({WORKDIR})"
+  )
   flags.add_argument("--json", action="store_true", help="end with one JSON object on one line")
   flags.add_argument("--config.KEY", metavar="VALUE", help="override a value in every stage")
   options = flags.parse_args(rest)

@@ -17,8 +17,10 @@ from sbir import cli
 def main(config, workdir):
   """Evaluates as `config` (of configs/xmodal/evaluate.py) says; prints the table."""
   from sbir.report import table
+  from xmodal.checks import check_stage
   from xmodal.measure import evaluate_encoders
 
+  check_stage(config, "evaluation")
   report = evaluate_encoders(config, workdir)
   sys.stdout.write(table(report))
 

@@ -19,8 +19,9 @@ from sbir.mesh import make_mesh, put_replicated
 from sbir.nn.losses import l2_normalise
 from sbir.report import save_report
 from sbir.types import Params, UserError
+from xmodal.checks import check_evaluation
 from xmodal.fusion import Student
-from xmodal.stages import describe, make_student, open_split
+from xmodal.stages import describe, make_student, open_split, read_run
 from xmodal.views import Recipe, plain_view
 
 
@@ -29,16 +30,17 @@ def evaluate_encoders(config: ConfigDict, workdir: str | Path) -> InstanceReport
 
   Raises: UserError if a run folder is missing, of another kind, or the two do not belong together.
   """
+  check_evaluation(config)
   run_folder.check(workdir, config)
   encoders = {name: load_encoder(config[name], name) for name in ("photo", "sketch")}
   source = _test_split(config, encoders)
-  run_folder.open_run(workdir, config)
   mesh = make_mesh(**config.mesh)
   embedded = {
     name: encoder.embed(source, batch_size=config.batch_size, mesh=mesh)
     for name, encoder in encoders.items()
   }
   report = measure(source, embedded, protocol=config.protocol, seed=config.seed)
+  run_folder.open_run(workdir, config)
   save_report(report, workdir)
   draw(report, source, workdir, rows=config.grid_rows)
   return report
@@ -58,14 +60,14 @@ class Encoder:
     recipe, params = Recipe(**self.config.augment), put_replicated(self.params, mesh)
     apply = jax.jit(
       lambda params, images: l2_normalise(
-        self.model.apply({"params": params}, plain_view(images, recipe))
+        self.model.apply({"params": params}, plain_view(images, self.modality, recipe))
       )
     )
     indices = (photo_indices if self.modality == "photo" else sketch_indices)(source)
     batches = eval_batches(
       source, indices, image_size=source.image_size, batch_size=min(batch_size, len(indices))
     )
-    desc = f"embed {self.modality}s"
+    desc = {"photo": "embed photos", "sketch": "embed sketches"}[self.modality]
     return embed_images(lambda x: apply(params, x), batches, indices, mesh=mesh, desc=desc)
 
   def untrained(self, seed: int) -> "Encoder":
@@ -78,10 +80,9 @@ def load_encoder(workdir: str, modality: str) -> Encoder:
 
   Raises: UserError if the folder is missing, or is a teacher's or the other modality's.
   """
-  if not workdir:
-    raise UserError(f"{modality}='' must name a run folder; add --config.{modality}=DIR")
-  config = ConfigDict(run_folder.read_config(workdir))
-  if config.stage != "baseline" and config.to_dict().get("modality") != modality:
+  config = read_run(modality, workdir)
+  is_student = config.stage == "student" and config.modality == modality
+  if not is_student and config.stage != "baseline":
     raise UserError(
       f"{modality}={workdir} is the run folder of a {describe(config)}, expected a {modality} "
       f"student's; give the --workdir of xmodal.train_{modality}_student"
@@ -149,11 +150,19 @@ def _init(model: Student, config: ConfigDict, seed: int) -> Params:
 def _test_split(config: ConfigDict, encoders: Mapping[str, Encoder]) -> ResizedSource:
   """Returns the test split with images made as both encoders have seen them in training."""
   photo, sketch = (encoders[name].config for name in ("photo", "sketch"))
-  settings = [(c.image_size, c.data.fit) for c in (photo, sketch)]
+  settings = [
+    (
+      encoder.config.stage,
+      encoder.model.embed_dim,
+      encoder.config.image_size,
+      encoder.config.data.fit,
+    )
+    for encoder in (encoders["photo"], encoders["sketch"])
+  ]
   if settings[0] != settings[1]:
     raise UserError(
-      f"photo={config.photo} and sketch={config.sketch} do not belong together: (image size, fit) "
-      f"{settings[0]} and {settings[1]}; give two students of one teacher"
+      f"photo={config.photo} and sketch={config.sketch} do not belong together: (stage, width, "
+      f"image size, fit) {settings[0]} and {settings[1]}; give two students of one teacher"
     )
   data: dict[str, Any] = {**config.data.to_dict(), "fit": photo.data.fit}
   return open_split({"image_size": photo.image_size, "data": data}, "test")

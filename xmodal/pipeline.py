@@ -35,7 +35,9 @@ def main(arguments: Sequence[str]) -> None:
   flags = cli.parser(__doc__)
   flags.add_argument("name", metavar="NAME", help="which config: demo, shoe304, shoe_v2, ...")
   flags.add_argument("--data", default="", metavar="DIR", help="the data folder (demo: none)")
-  flags.add_argument("--workdir", required=True, metavar="W", help="where the run folders go")
+  flags.add_argument(
+    "--workdir", required=True, metavar="W", type=cli.folder, help="where the run folders go"
+  )
   options = flags.parse_args(rest)
   from sbir.report import table
 
@@ -52,10 +54,23 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "Instan
   from xmodal.stages import train_stage
 
   configs = load_configs(name, workdir, overrides)
+  check(configs, workdir)
   evaluation = configs.pop("evaluation")
   for stage, config in configs.items():
     train_stage(config, str(Path(workdir) / stage))
   return evaluate_encoders(evaluation, Path(workdir) / "evaluation")
+
+
+def check(configs: Mapping[str, "ConfigDict"], workdir: str | Path) -> None:
+  """Raises UserError for what would stop any stage, so that none stops after hours of another."""
+  from sbir import run_folder
+  from xmodal.checks import check_evaluation, check_training
+  from xmodal.stages import open_split
+
+  for stage, config in configs.items():
+    (check_evaluation if stage == "evaluation" else check_training)(config)
+    run_folder.check(Path(workdir) / stage, config)
+  open_split(configs["teacher"], "test")
 
 
 def load_configs(

@@ -36,7 +36,7 @@ def measure_references(workdir: str | Path) -> dict[str, dict[str, float]]:
 def measure_teacher(workdir: str | Path) -> dict[str, float]:
   """Returns {"acc@K": share} of a teacher's fused vectors on its own test split."""
   config = ConfigDict(run_folder.read_config(workdir))
-  _, params = load_teacher(str(workdir), image_size=config.image_size)
+  _, params = load_teacher(str(workdir))
   mesh = make_mesh(**config.mesh)
   score = match_scorer(make_task(config), open_split(config, "test"), BATCH_SIZE, mesh)
   scores = score(put_replicated(params, mesh), {})

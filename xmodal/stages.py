@@ -1,5 +1,6 @@
 """From a config to a training run: the only place where a training config is unpacked."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,20 +8,22 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sbir import checkpoint, run_folder
+from sbir import checkpoint, run_folder, settings
 from sbir.data.pipeline import ResizedSource, resized, train_batches
 from sbir.data.sources import open_source
 from sbir.mesh import make_mesh
-from sbir.nn.vit import check_image_size, vit
+from sbir.nn.vit import SIZES, check_image_size, vit
 from sbir.optim import make_optimizer
 from sbir.train import train
 from sbir.types import Params, UserError
+from xmodal.checks import MODALITIES, check_training, check_word
 from xmodal.fusion import Fusion, Student, Teacher
 from xmodal.match import match_scorer
 from xmodal.tasks import DualEncoderTask, StudentTask, TeacherTask
 from xmodal.views import Recipe
 
-MODALITIES = ("photo", "sketch")
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+SEEN_ALIKE = ("image_size", "data.fit", "augment.mean", "augment.std")  # by teacher and student
 ENCODERS = {  # where the ViTs are in each stage's parameters, for weights from a file
   "teacher": ("photo_encoder", "sketch_encoder"),
   "student": ("encoder",),
@@ -33,6 +36,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
 
   Raises: UserError for whatever in the config, the data or the run folder cannot work.
   """
+  check_training(config)
   run_folder.check(workdir, config)
   task = make_task(config)
   batches = train_batches(
@@ -73,10 +77,21 @@ def describe(config: Mapping[str, Any]) -> str:
 
 
 def open_split(config: Mapping[str, Any], split: str) -> ResizedSource:
-  """Returns one split of the config's data set, its images square and remembered as it says."""
+  """Returns one split of the config's data set, its images square and remembered as it says.
+
+  The stages of one process share what is remembered: the same words give the same object.
+  """
   data = config["data"]
-  source = open_source(data["source"], data["name"], data["dir"], split, seed=data["seed"])
-  return resized(source, config["image_size"], cache=data["cache"], fit=data["fit"])
+  where = (data["source"], data["name"], data["dir"], split, data["seed"])
+  return _open_split(*where, config["image_size"], data["cache"], data["fit"])
+
+
+@functools.lru_cache(maxsize=4)
+def _open_split(
+  kind: str, name: str, folder: str, split: str, seed: int, image_size: int, cache: str, fit: str
+) -> ResizedSource:
+  source = open_source(kind, name, folder, split, seed=seed)
+  return resized(source, image_size, cache=cache, fit=fit)
 
 
 def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask:
@@ -86,9 +101,9 @@ def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask
     return TeacherTask(make_teacher(config), recipe, **loss)
   if config.stage == "baseline":
     return DualEncoderTask(make_student(config, config.model.embed_dim), recipe, **loss)
-  if config.modality not in MODALITIES:
-    raise UserError(f"modality={config.modality!r} must be one of: {', '.join(MODALITIES)}")
-  teacher, teacher_params = load_teacher(config.teacher, image_size=config.image_size)
+  check_word("modality", config.modality, MODALITIES)
+  _check_seen_alike(config, read_teacher(config.teacher))
+  teacher, teacher_params = load_teacher(config.teacher)
   return StudentTask(
     modality=config.modality,
     model=make_student(config, teacher.photo_encoder.width),
@@ -104,8 +119,7 @@ def make_teacher(config: ConfigDict) -> Teacher:
   model, dtype = config.model, _dtype(config)
   check_image_size((config.image_size,) * 2, model.patch_size)
   encoders = [vit(model.size, model.patch_size, dtype) for _ in MODALITIES]
-  if model.fusion_order not in ("parallel", "sequential"):
-    raise UserError(f"model.fusion_order={model.fusion_order!r} must be parallel or sequential")
+  check_word("model.fusion_order", model.fusion_order, ("parallel", "sequential"))
   if encoders[0].width % model.fusion_heads:
     raise UserError(
       f"model.fusion_heads={model.fusion_heads} must divide the width {encoders[0].width}"
@@ -120,35 +134,56 @@ def make_student(config: ConfigDict, embed_dim: int) -> Student:
   return Student(vit(config.model.size, config.model.patch_size, _dtype(config)), embed_dim)
 
 
-def load_teacher(workdir: str, *, image_size: int) -> tuple[Teacher, Params]:
+def load_teacher(workdir: str) -> tuple[Teacher, Params]:
   """Returns the network and the newest parameters of a teacher's run folder.
 
-  Raises: UserError if there is none, it is not a teacher's, or it sees another image size.
+  Raises: UserError if there is none, or it is not a teacher's.
   """
-  if not workdir:
-    raise UserError("teacher='' must name the teacher's run folder; add --config.teacher=DIR")
-  config = ConfigDict(run_folder.read_config(workdir))
-  if config.get_ref("stage").get() != "teacher":
-    raise UserError(
-      f"teacher={workdir} is the run folder of a {describe(config)}, expected a teacher's; "
-      "give the --workdir of xmodal.train_teacher"
-    )
-  if config.image_size != image_size:
-    raise UserError(
-      f"image_size={image_size} is not the teacher's {config.image_size}; "
-      f"add --config.image_size={config.image_size}"
-    )
+  config = read_teacher(workdir)
   model = make_teacher(config)
-  images = jnp.zeros((1, image_size, image_size, 3))
+  images = jnp.zeros((1, config.image_size, config.image_size, 3))
   expected = jax.eval_shape(lambda key: model.init(key, images, images), jax.random.key(0))
   return model, checkpoint.restore_params(workdir, expected=expected["params"])
 
 
+def read_teacher(workdir: str) -> ConfigDict:
+  """Returns the config of a teacher's run folder. Raises: UserError if it is none."""
+  config = read_run("teacher", workdir)
+  if config.stage != "teacher":
+    raise UserError(
+      f"teacher={workdir} is the run folder of a {describe(config)}, expected a teacher's; "
+      "give the --workdir of xmodal.train_teacher"
+    )
+  return config
+
+
+def read_run(key: str, workdir: str) -> ConfigDict:
+  """Returns the config of the run folder that the config's `key` names.
+
+  Raises: UserError if none is named, or what is there is no run of ours.
+  """
+  if not workdir:
+    raise UserError(f"{key}='' must name a run folder; add --config.{key}=DIR")
+  config = run_folder.read_config(workdir)
+  if not isinstance(config, dict) or config.get("method") != "xmodal" or "stage" not in config:
+    raise UserError(
+      f"{key}={workdir} is the run folder of something else, expected a training of xmodal's; "
+      "give the --workdir of one"
+    )
+  return ConfigDict(config)
+
+
+def _check_seen_alike(config: ConfigDict, teacher: ConfigDict) -> None:
+  """Raises UserError if the teacher would not see images as it has learnt to see them."""
+  for key in SEEN_ALIKE:
+    here, there = settings.find(config, key), settings.find(teacher, key)
+    if here != there:
+      raise UserError(f"{key}={here} is not the teacher's {there}; add --config.{key}={there}")
+
+
 def _dtype(config: ConfigDict) -> jnp.dtype:
-  known = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-  if config.compute_dtype not in known:
-    raise UserError(f"compute_dtype={config.compute_dtype!r} must be one of: {', '.join(known)}")
-  return known[config.compute_dtype]
+  check_word("compute_dtype", config.compute_dtype, DTYPES)
+  return DTYPES[config.compute_dtype]
 
 
 def _load_encoders(config: ConfigDict, params: Params) -> Params:
@@ -164,6 +199,7 @@ def _replace(params: Params, path: list[str], config: ConfigDict) -> Params:
   if not path:
     from sbir.pretrained import warm_start
 
-    return warm_start(params, kind=config.init.kind, path=config.init.path)
+    num_heads = SIZES[config.model.size][2]
+    return warm_start(params, kind=config.init.kind, path=config.init.path, num_heads=num_heads)
   head, *rest = path
   return {**params, head: _replace(params[head], rest, config)}

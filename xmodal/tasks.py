@@ -77,7 +77,7 @@ class TeacherTask(NamedTuple):
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
     """Returns the unit fused vectors {"photo": z_p, "sketch": z_s} of the pairs in `batch`."""
-    views = [plain_view(batch[name], self.recipe) for name in ("photo", "sketch")]
+    views = [plain_view(batch[name], name, self.recipe) for name in ("photo", "sketch")]
     fused = self.model.apply({"params": params}, *views)
     return {name: l2_normalise(z) for name, z in zip(("photo", "sketch"), fused, strict=True)}
 
@@ -156,12 +156,12 @@ class StudentTask(NamedTuple):
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
     """Returns {modality: unit vectors} of the images of the student's modality."""
-    view = plain_view(batch[self.modality], self.recipe)
+    view = plain_view(batch[self.modality], self.modality, self.recipe)
     return {self.modality: l2_normalise(self.model.apply({"params": params}, view))}
 
   def match(self, params: Params, frozen: Params, batch: Batch) -> tuple[Embeddings, Embeddings]:
     """Returns (student, teacher): the student's output must find the teacher's fused vector."""
-    views = {name: plain_view(batch[name], self.recipe) for name in TRAINING_IMAGES}
+    views = {name: plain_view(batch[name], name, self.recipe) for name in TRAINING_IMAGES}
     target, _ = self._targets(frozen, views)
     return self.embed(params, batch)[self.modality], target
 
@@ -199,7 +199,7 @@ class DualEncoderTask(NamedTuple):
     """Returns unit vectors of the photos and sketches that `batch` holds."""
     return {
       name: l2_normalise(
-        self.model.apply({"params": params[name]}, plain_view(batch[name], self.recipe))
+        self.model.apply({"params": params[name]}, plain_view(batch[name], name, self.recipe))
       )
       for name in ("photo", "sketch")
       if name in batch

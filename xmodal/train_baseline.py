@@ -13,8 +13,10 @@ from sbir import cli
 
 def main(config, workdir):
   """Trains the stage; `config` is that of configs/xmodal/baseline.py."""
+  from xmodal.checks import check_stage
   from xmodal.stages import train_stage
 
+  check_stage(config, "baseline")
   train_stage(config, workdir)
 
 

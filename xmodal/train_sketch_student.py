@@ -14,8 +14,10 @@ from sbir import cli
 
 def main(config, workdir):
   """Trains the stage; `config` is that of configs/xmodal/student.py."""
+  from xmodal.checks import check_stage
   from xmodal.stages import train_stage
 
+  check_stage(config, "student", "sketch")
   config.modality = "sketch"
   train_stage(config, workdir)
 

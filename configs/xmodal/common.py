@@ -18,6 +18,7 @@ def published() -> ConfigDict:
       "shift": 0.0,
       "gray": 0.0,  # probability that a photo loses its colour
       "jitter": 0.0,  # brightness, contrast and saturation of photos
+      "edges": False,  # True: photos become line drawings, in evaluation too
       "mean": 0.5,  # as the AugReg ViTs expect; the released code does not normalise (0 and 1)
       "std": 0.5,
     }
