@@ -149,20 +149,14 @@ def _init(model: Student, config: ConfigDict, seed: int) -> Params:
 
 def _test_split(config: ConfigDict, encoders: Mapping[str, Encoder]) -> ResizedSource:
   """Returns the test split with images made as both encoders have seen them in training."""
-  photo, sketch = (encoders[name].config for name in ("photo", "sketch"))
-  settings = [
-    (
-      encoder.config.stage,
-      encoder.model.embed_dim,
-      encoder.config.image_size,
-      encoder.config.data.fit,
-    )
-    for encoder in (encoders["photo"], encoders["sketch"])
-  ]
-  if settings[0] != settings[1]:
+  (one, photo), (other, _) = (
+    ((e.config.stage, e.model.embed_dim, e.config.image_size, e.config.data.fit), e.config)
+    for e in (encoders["photo"], encoders["sketch"])
+  )
+  if one != other:
     raise UserError(
       f"photo={config.photo} and sketch={config.sketch} do not belong together: (stage, width, "
-      f"image size, fit) {settings[0]} and {settings[1]}; give two students of one teacher"
+      f"image size, fit) {one} and {other}; give two students of one teacher"
     )
   data: dict[str, Any] = {**config.data.to_dict(), "fit": photo.data.fit}
   return open_split({"image_size": photo.image_size, "data": data}, "test")

@@ -23,7 +23,13 @@ from xmodal.tasks import DualEncoderTask, StudentTask, TeacherTask
 from xmodal.views import Recipe
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-SEEN_ALIKE = ("image_size", "data.fit", "augment.mean", "augment.std")  # by teacher and student
+SEEN_ALIKE = (  # by a teacher and its students
+  "image_size",
+  "data.fit",
+  "augment.mean",
+  "augment.std",
+  "augment.edges",
+)
 ENCODERS = {  # where the ViTs are in each stage's parameters, for weights from a file
   "teacher": ("photo_encoder", "sketch_encoder"),
   "student": ("encoder",),
@@ -177,7 +183,7 @@ def _check_seen_alike(config: ConfigDict, teacher: ConfigDict) -> None:
   """Raises UserError if the teacher would not see images as it has learnt to see them."""
   for key in SEEN_ALIKE:
     here, there = settings.find(config, key), settings.find(teacher, key)
-    if here != there:
+    if there is not None and here != there:
       raise UserError(f"{key}={here} is not the teacher's {there}; add --config.{key}={there}")
 
 
