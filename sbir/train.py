@@ -69,20 +69,22 @@ def train(
   first = put_batch(next(batches), mesh)
   init_key, frozen_key = jax.random.split(jax.random.key(seed))
   start = run_folder.latest_step(workdir) or 0
-  if start >= steps:
-    progress.say(f"{desc}: finished, {start} of {steps} steps are done; skipped")
+  state = None
+  if start:  # nothing is written before it is known that the checkpoint fits
     with Checkpoints(workdir, keep=keep) as checkpoints:
-      return _restore(checkpoints, start, task, optimizer, init_key, first, mesh)[0]
+      state, position = _restore(checkpoints, start, task, optimizer, init_key, first, mesh)
+    if start >= steps:
+      progress.say(f"{desc}: finished, {start} of {steps} steps are done; skipped")
+      return state
+    batches.set_state(position)
   frozen = put_replicated(task.frozen(frozen_key, first), mesh)
-  state = _fresh(task, optimizer, init_key, first, mesh, warm_start) if start == 0 else None
+  if state is None:
+    state = _fresh(task, optimizer, init_key, first, mesh, warm_start)
   run_folder.open_run(workdir, config)
   with (
     Checkpoints(workdir, keep=keep) as checkpoints,
     MetricLog(workdir, restored_step=start, tensorboard=log_tensorboard) as log,
   ):
-    if state is None:
-      state, position = _restore(checkpoints, start, task, optimizer, init_key, first, mesh)
-      batches.set_state(position)
     _announce(workdir, desc, state.params, start)
     run = _Run(every, batches, mesh, checkpoints, log, evaluate, desc)
     return run.loop(make_train_step(task, optimizer, mesh), state, frozen, first, start)
