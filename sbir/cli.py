@@ -34,7 +34,9 @@ def run(main: Callable[["ConfigDict", str], Any], argv: Sequence[str] | None = N
     overrides, rest = split_overrides(arguments)
     flags = parser(inspect.getmodule(main).__doc__)
     flags.add_argument("--config", required=True, metavar="FILE.py:NAME", help="what to run")
-    flags.add_argument("--workdir", required=True, metavar="DIR", help="the run folder")
+    flags.add_argument(
+      "--workdir", required=True, metavar="DIR", type=folder, help="the run folder"
+    )
     flags.add_argument("--config.KEY", metavar="VALUE", help="override one value of the config")
     options = flags.parse_args(rest)
     return main(load_config(options.config, overrides), options.workdir)
@@ -48,7 +50,9 @@ def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None
   try:
     status = main(sys.argv[1:] if argv is None else argv)
   except KeyboardInterrupt:
-    print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+    print(
+      "interrupted; a training goes on from its last checkpoint when run again", file=sys.stderr
+    )
     sys.exit(EXIT_INTERRUPTED)
   except ValueError as error:
     from sbir.types import UserError  # imports jax
@@ -106,6 +110,16 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
   )
 
 
+def folder(text: str) -> str:
+  """Returns `text`, the value of a flag that names a folder, unless it is empty.
+
+  An empty one, of a shell variable that is not set, would mean the current folder.
+  """
+  if not text.strip():
+    raise argparse.ArgumentTypeError("'' is empty, expected the path of a folder")
+  return text
+
+
 def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
   """Returns ({key: text} of every --config.key=text or --config.key text, the other arguments)."""
   overrides: dict[str, str] = {}
@@ -135,6 +149,11 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> "Confi
 
   file, _, name = spec.partition(":")
   module = _load_module(file)
+  if not hasattr(module, "get_config"):
+    raise UserError(
+      f"--config {spec}: the file has no get_config, expected a config such as "
+      "configs/xmodal/teacher.py:demo"
+    )
   takes_no_name = not name and _callable_without_name(module.get_config)
   try:
     config = module.get_config() if takes_no_name else module.get_config(name)

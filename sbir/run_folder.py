@@ -43,7 +43,9 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   try:
     return json.loads(path.read_text())
   except FileNotFoundError:
-    raise UserError(f"{workdir} is not a run folder: it has no config.json") from None
+    raise UserError(
+      f"{workdir} is not a run folder: it has no config.json; give the --workdir of a training"
+    ) from None
   except (OSError, json.JSONDecodeError) as error:
     raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
 
