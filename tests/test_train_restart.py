@@ -24,18 +24,23 @@ def run_toy(workdir, *arguments, **environment):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
+  """Run in one go, every program compiled anew."""
   workdir = tmp_path_factory.mktemp("straight")
-  assert run_toy(workdir).returncode == 0
+  assert run_toy(workdir, JAX_ENABLE_COMPILATION_CACHE="false").returncode == 0
   return workdir
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-  """Killed while it made batch 11: steps 1 to 10 were logged, 8 was saved; then run again."""
+  """Killed as it made batch 11 (10 logged, 8 saved); resumed with programs from the cache."""
   workdir = tmp_path_factory.mktemp("resumed")
-  assert run_toy(workdir, "--kill-at", "11").returncode == -signal.SIGKILL
+  cache = {
+    "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  assert run_toy(workdir, "--kill-at", "11", **cache).returncode == -signal.SIGKILL
   assert [row["step"] for row in read_metrics(workdir)] == [2, 4, 6, 8, 10]
-  again = run_toy(workdir)
+  again = run_toy(workdir, **cache)
   assert again.returncode == 0, again.stderr
   assert "resumed after step 8" in again.stderr
   return workdir
