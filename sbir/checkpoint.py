@@ -35,7 +35,7 @@ class Checkpoints:
       return
     parts = ocp.args.Composite(
       params=ocp.args.StandardSave(params),
-      rest=ocp.args.StandardSave(rest),
+      rest=ocp.args.StandardSave(_without_empty(rest)),
       batches=ocp.args.JsonSave(batches),
     )
     self._manager.save(step, args=parts, force=True)
@@ -48,7 +48,7 @@ class Checkpoints:
     check_shapes(_metadata(self._folder / str(step) / "params"), params, self._folder)
     parts = ocp.args.Composite(
       params=ocp.args.StandardRestore(params),
-      rest=ocp.args.StandardRestore(rest),
+      rest=ocp.args.StandardRestore(_without_empty(rest)),
       batches=ocp.args.JsonRestore(),
     )
     try:
@@ -59,7 +59,7 @@ class Checkpoints:
         f"checkpoint {self._folder / str(step)} does not fit this training ({reason}); "
         f"use another --workdir"
       ) from error
-    return restored.params, restored.rest, restored.batches
+    return restored.params, _with_empty(restored.rest, rest), restored.batches
 
   def close(self) -> None:
     """Waits for what is still being written or deleted."""
@@ -121,6 +121,31 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
     for path, leaf in leaves
   }
+
+
+def _without_empty(tree: Any) -> Any:
+  """Returns arrays (or their shapes) with one number in place of each of size 0 (a queue may have
+  it): Orbax refuses to save those."""
+
+  def stand_in(leaf: Any) -> Any:
+    if leaf.size:
+      return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+      return jax.ShapeDtypeStruct((1,), leaf.dtype, sharding=leaf.sharding)
+    return jax.device_put(np.zeros(1, leaf.dtype), leaf.sharding)
+
+  return jax.tree.map(stand_in, tree)
+
+
+def _with_empty(tree: Any, shapes: Any) -> Any:
+  """Returns the tree that `_without_empty` was given."""
+
+  def original(leaf: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
+    if shape.size:
+      return leaf
+    return jax.device_put(np.zeros(shape.shape, shape.dtype), shape.sharding)
+
+  return jax.tree.map(original, tree, shapes)
 
 
 def _metadata(path: Path) -> Any:
