@@ -27,8 +27,8 @@ class TeacherTask(NamedTuple):
   in_batch: bool  # the batch's other keys are negatives too, beside the queue
   normalise_query: bool  # False: as released
   symmetric: bool  # the loss in both directions, averaged; each has its own queue
-  photo_drop: float  # share of the photo's patches the sketch token may not look at in training
-  sketch_drop: float  # the same, of the sketch's patches
+  photo_drop: float  # probability that a sketch token sees nothing of its photo in training
+  sketch_drop: float  # the same, of a photo token and its sketch
 
   def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
     """Returns the parameters of both encoders and the fusion, and the queue (or two)."""
@@ -222,7 +222,8 @@ def encode_triple(
 
 
 def _keep(key: Key, tokens: Float[Array, "b n d"], drop: float) -> Bool[Array, "b n-1"] | None:
-  """Returns which patches may be looked at, each dropped with probability `drop`; None is all."""
+  """Returns which patches may be looked at: of a pair all, or with probability `drop` none."""
   if not drop:
     return None
-  return jax.random.bernoulli(key, 1 - drop, (tokens.shape[0], tokens.shape[1] - 1))
+  shown = jax.random.bernoulli(key, 1 - drop, (tokens.shape[0], 1))
+  return jnp.broadcast_to(shown, (tokens.shape[0], tokens.shape[1] - 1))

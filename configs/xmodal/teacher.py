@@ -47,8 +47,8 @@ def full(name: str) -> ConfigDict:
     in_batch=False,  # True: the batch's other keys are negatives too
     normalise_query=True,  # False as released
     symmetric=False,
-    photo_drop=0.0,  # share of patches hidden from the other modality's token in training
-    sketch_drop=0.0,
+    photo_drop=0.0,  # probability that, in training, a sketch token sees nothing of its photo
+    sketch_drop=0.0,  # and a photo token nothing of its sketch
   )
   config.optimizer.update(learning_rate=3e-6, weight_decay=1e-4)
   return config
@@ -59,7 +59,7 @@ def shoe304(name: str) -> ConfigDict:
   config = from_scratch(full("shoe_v2"))
   config.steps = 400
   config.model.update(size="micro", patch_size=8)
-  config.loss.update(in_batch=True, symmetric=True, photo_drop=0.9, sketch_drop=0.9)
+  config.loss.update(in_batch=True, queue_size=0, symmetric=True, photo_drop=0.8, sketch_drop=0.8)
   config.augment.update(gray=0.5)
   return config
 
