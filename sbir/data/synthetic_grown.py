@@ -1,6 +1,6 @@
 """The grown things: each function turns continuous draws into the parts of one individual.
 
-See `synthetic_objects` for what the functions promise.
+Parts stand back to front, in units of the kind's own; see `synthetic_objects`.
 """
 
 import numpy as np
@@ -50,7 +50,7 @@ def cactus(u: Draw) -> list[Part]:
   rim = curve((pot * 1.12, -0.08), (pot * 1.12, u(0.08, 0.2)))
   return [
     *arms,
-    surface(join(side, mirrored(side)), shade="round"),
+    surface(p.both_sides(side), shade="round"),
     line(rib),
     line(mirrored(rib)),
     surface(p.turned(pot_side, sag), "accent", "round"),
@@ -66,32 +66,20 @@ def fish(u: Draw) -> list[Part]:
   tail = curve((0.75, -stalk), (tip, -fork), (notch, 0), (tip * u(0.9, 1.1), fork), (0.75, stalk))
   fin_start, fin_stop = u(-0.5, -0.1), u(0.1, 0.6)
   peak = (u(fin_start, fin_stop + 0.15), p.y_at(back, hump) - u(0.1, 0.45))
-  dorsal = curve(
-    (fin_start, p.y_at(back, fin_start) + 0.1), peak, (fin_stop, p.y_at(back, fin_stop) + 0.1)
-  )
+  fin_ends = [(x, p.y_at(back, x) + 0.1) for x in (fin_start, fin_stop)]
   keel = u(-0.3, 0.3)
-  pelvic = [
-    (keel, p.y_at(belly, keel) - 0.08),
-    (keel + u(0.1, 0.4), p.y_at(belly, keel) + u(0.1, 0.35)),
-  ]
-  gill = u(-0.65, -0.4)
-  gill_line = curve(
-    (gill, p.y_at(back, gill) * 0.8),
-    (gill + u(0.08, 0.18), 0.05),
-    (gill, 0.8 * p.y_at(belly, gill)),
-  )
-  side_fin = loop(
-    (gill + 0.2, 0.1), (gill + u(0.35, 0.6), u(0.0, 0.1)), (gill + u(0.3, 0.5), u(0.2, 0.35))
-  )
+  low = p.y_at(belly, keel) - 0.08
+  pelvic = polygon((keel, low), (keel + u(0.1, 0.4), low + u(0.2, 0.4)), (keel + 0.2, low))
+  gill, bow = u(-0.65, -0.4), u(0.08, 0.18)
+  high, deep = 0.8 * p.y_at(back, gill), 0.8 * p.y_at(belly, gill)
+  hand = [(gill + u(0.35, 0.6), u(0.0, 0.1)), (gill + u(0.3, 0.5), u(0.2, 0.35))]
   return [
     surface(tail, "accent"),
-    surface(dorsal, "accent"),
-    surface(
-      polygon(*pelvic, (keel + 0.2, p.y_at(belly, keel + 0.2) - 0.08)), "accent", is_minor=True
-    ),
+    surface(curve(fin_ends[0], peak, fin_ends[1]), "accent"),
+    surface(pelvic, "accent", is_minor=True),
     surface(join(back, belly[::-1])),
-    line(gill_line),
-    surface(side_fin, "accent", is_minor=True),
+    line(curve((gill, high), (gill + bow, 0.05), (gill, deep))),
+    surface(loop((gill + 0.2, 0.1), *hand), "accent", is_minor=True),
     surface(disc(u(-0.85, -0.72), u(-0.08, 0.02), u(0.035, 0.08)), "dark"),
   ]
 
@@ -116,32 +104,18 @@ def leaf(u: Draw) -> list[Part]:
 
 def mushroom(u: Draw) -> list[Part]:
   half, dome, brim, peak = u(0.55, 1.1), u(0.35, 1.1), u(0.05, 0.3), u(-0.25, 0.25)
-  crown = curve(
-    (-half, 0),
-    (-half * u(0.7, 0.95), -dome * 0.6),
-    (peak, -dome),
-    (half * u(0.7, 0.95), -dome * 0.6),
-    (half, 0),
-  )
-  cap = join(crown, p.ellipse(0, 0, half, brim, 0, 180)[1:-1])
+  left, right = half * u(-0.95, -0.7), half * u(0.7, 0.95)
+  crown = [(-half, 0), (left, -dome * 0.6), (peak, -dome), (right, -dome * 0.6), (half, 0)]
+  cap = join(curve(*crown), p.ellipse(0, 0, half, brim, 0, 180)[1:-1])
   neck, foot, height, lean = u(0.12, 0.3), u(0.15, 0.45), u(0.6, 1.4), u(-0.3, 0.3)
   stem = tube(curve((0, 0), (lean * u(0, 1), height / 2), (lean, height)), 2 * neck, 2 * foot)
   skirt = height * u(0.25, 0.5)
-  ring = [
-    (-neck, skirt - 0.1),
-    (neck, skirt - 0.1),
-    (neck * 1.7, skirt + 0.1),
-    (-neck * 1.7, skirt + 0.1),
-  ]
-  places = [
-    (-u(0.35, 0.6), -u(0.15, 0.35)),
-    (u(-0.1, 0.2), -u(0.5, 0.7)),
-    (u(0.35, 0.6), -u(0.1, 0.4)),
-  ]
-  spots = [disc(x * half, y * dome, u(0.06, 0.15)) for x, y in places]
+  ring = polygon((neck, skirt - 0.1), (neck * 1.7, skirt + 0.1))
+  west, north, east = (u(-0.6, -0.35), u(0.15, 0.35)), (u(-0.1, 0.2), 0.6), (u(0.35, 0.6), 0.25)
+  spots = [disc(x * half, -y * dome, u(0.06, 0.15)) for x, y in (west, north, east)]
   return [
     surface(stem, "trim", "round"),
-    surface(polygon(*ring), "trim", is_minor=True),
+    surface(p.both_sides(ring), "trim", is_minor=True),
     surface(cap),
     line(p.ellipse(0, 0, half, brim * 0.4, 0, 180), is_minor=False),
     *(surface(spot, "accent", is_minor=True) for spot in spots),

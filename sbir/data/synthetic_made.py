@@ -1,6 +1,6 @@
 """The made things: each function turns continuous draws into the parts of one individual.
 
-See `synthetic_objects` for what the functions promise.
+Parts stand back to front, in units of the kind's own; see `synthetic_objects`.
 """
 
 from itertools import pairwise
@@ -64,27 +64,18 @@ def chair(u: Draw) -> list[Part]:
   left, right = (skew - half, -depth), (skew + half, -depth)
   high_left, high_right = (left[0] - lean, -depth - rise), (right[0] + lean, -depth - rise)
   crest = curve(high_left, (skew, -depth - rise - u(-0.1, 0.3)), high_right)
-  gap, slats = u(0.05, 0.5), int(u(0, 5))
+  gap, shares = u(0.05, 0.5), np.linspace(0, 1, int(u(2, 7)))[1:-1]
   low_left, low_right = between(left, high_left, gap), between(right, high_right, gap)
-  shares = np.arange(1, slats + 1) / (slats + 1)
+  slats = [(between(high_left, high_right, s), between(low_left, low_right, s)) for s in shares]
   seat = [left, right, (half, depth), (-half, depth)]
   feet = [(x + splay * side, y + legs) for side, (x, y) in zip((-1, 1, 1, -1), seat, strict=True)]
-  edge = u(0.06, 0.2)
   return [
-    *(surface(tube(polygon(*ends), leg), "accent") for ends in zip(seat, feet, strict=True)),
-    *(
-      surface(tube(polygon(*ends), leg), "accent")
-      for ends in ((left, low_left), (right, low_right))
-    ),
+    *(surface(p.bar(*ends, leg), "accent") for ends in zip(seat, feet, strict=True)),
+    *(surface(p.bar(*ends, leg), "accent") for ends in ((left, low_left), (right, low_right))),
     surface(join(crest, polygon(low_right, low_left))),
-    *(
-      line(polygon(between(high_left, high_right, s), between(low_left, low_right, s)))
-      for s in shares
-    ),
+    *(line(polygon(*ends)) for ends in slats),
     surface(polygon(*seat), "trim"),
-    surface(
-      polygon((-half, depth), (half, depth), (half, depth + edge), (-half, depth + edge)), "trim"
-    ),
+    surface(p.box(0, half, depth, depth + u(0.06, 0.2)), "trim"),
   ]
 
 
@@ -95,12 +86,12 @@ def handbag(u: Draw) -> list[Part]:
   handle = curve((grip, 0.1), (grip * u(0.7, 1.15), -rise * 0.6), (0, -rise))
   drop, flare = height * u(0.25, 0.75), top * u(0.6, 1.0)
   flap = curve((top, 0), (flare, drop * u(0.5, 0.9)), (0, drop))
-  pocket = height * u(0.8, 0.92)
+  seam = height * u(0.8, 0.92)
   return [
     surface(tube(join(handle, mirrored(handle)[1:]), u(0.06, 0.13)), "accent"),
-    surface(join(side, mirrored(side))),
-    line(polygon((-base * 0.85, pocket), (base * 0.85, pocket))),
-    surface(join(flap, mirrored(flap)[1:]), "trim"),
+    surface(p.both_sides(side)),
+    line(polygon((-base * 0.85, seam), (base * 0.85, seam))),
+    surface(p.both_sides(flap), "trim"),
     surface(disc(0, drop - 0.06, u(0.05, 0.12)), "accent"),
   ]
 
@@ -110,13 +101,9 @@ def house(u: Draw) -> list[Part]:
   ridge, flue, flue_half = half * u(-0.35, 0.35), half * u(-0.7, 0.7), u(0.06, 0.14)
   door, door_half, door_top = half * u(-0.6, 0.6), u(0.1, 0.2), wall * u(0.35, 0.7)
   side = -1 if door > 0 else 1
-  pane, pane_half, pane_top = (
-    (door + side * half) / 2 + side * 0.06,
-    u(0.08, 0.17),
-    wall * u(0.2, 0.4),
-  )
+  pane, pane_half = (door + side * half) / 2 + side * 0.06, u(0.08, 0.17)
+  pane_top, flue_top = wall * u(0.2, 0.4), -pitch * u(0.75, 1.2)
   pane_low = pane_top + u(0.18, 0.35)
-  flue_top = -pitch * u(0.75, 1.2)
   return [
     surface(p.box(flue, flue_half, flue_top, 0), "trim"),
     surface(p.box(0, half, 0, wall), "body", "flat"),
@@ -152,9 +139,8 @@ def mug(u: Draw) -> list[Part]:
   high, low, reach = height * u(0.1, 0.3), height * u(0.6, 0.9), u(0.25, 0.65)
   top_x, low_x = p.radius_at(side, high) - 0.05, p.radius_at(side, low) - 0.05
   elbow = max(top_x, low_x) + reach
-  handle = curve(
-    (top_x, high), (elbow, high * u(0.8, 1.3)), (elbow * u(0.85, 1.0), low), (low_x, low)
-  )
+  upper, lower = (elbow, high * u(0.8, 1.3)), (elbow * u(0.85, 1.0), low)
+  handle = curve((top_x, high), upper, lower, (low_x, low))
   return [
     surface(tube(handle, u(0.09, 0.18)), "accent"),
     surface(p.turned(side, sag), shade="round"),
@@ -169,9 +155,8 @@ def shoe(u: Draw) -> list[Part]:
   tip, slope, block, sole = u(0.9, 1.2), u(-0.05, 0.35), u(0.15, 0.5), u(0.05, 0.2)
   ground = curve((-0.9, -heel), (-0.35, -heel * u(0.7, 1.0)), (0.3, 0), (tip, 0))
   collar = (opening - 0.95, -heel - ankle * u(0.8, 1.0))
-  instep = curve(
-    collar, (0.1, -toe - heel / 2 - slope), (0.6, -toe), (tip + 0.02, -toe / 2), (tip, 0)
-  )
+  bridge = (0.1, -toe - heel / 2 - slope)
+  instep = curve(collar, bridge, (0.6, -toe), (tip + 0.02, -toe / 2), (tip, 0))
   quarter = curve((-0.9, -heel), (-0.95 - u(-0.05, 0.1), -heel - ankle / 2), (-0.95, -heel - ankle))
   stack = [(-0.95, -heel), (-0.9 + block, -heel), (-0.9 + block * u(0.5, 1.0), sole), (-0.9, sole)]
   cap, lace, laces = u(0.45, 0.75), u(0.1, 0.25), int(u(0, 4))
@@ -189,17 +174,12 @@ def teapot(u: Draw) -> list[Part]:
   lip, belly, foot, height = u(0.25, 0.5), u(0.6, 1.0), u(0.3, 0.65), u(0.8, 1.5)
   side = curve((lip, 0), (belly, height * u(0.35, 0.65)), (foot, height))
   root = height * u(0.45, 0.75)
-  base, tip = -p.radius_at(side, root) + 0.1, -belly - u(0.25, 0.7)
-  spout = curve(
-    (base, root), (between((base, 0), (tip, 0), u(0.4, 0.8))[0], root * 0.7), (tip, u(-0.3, 0.2))
-  )
+  base, tip = (0.1 - p.radius_at(side, root), root), (-belly - u(0.25, 0.7), u(-0.3, 0.2))
+  spout = curve(base, (between(base, tip, u(0.4, 0.8))[0], root * 0.7), tip)
   high, low, reach = height * u(0.1, 0.3), height * u(0.6, 0.85), belly + u(0.2, 0.6)
-  handle = curve(
-    (p.radius_at(side, high) - 0.05, high),
-    (reach, high * u(0.5, 1.5)),
-    (reach * u(0.85, 1.0), low * 0.9),
-    (p.radius_at(side, low) - 0.05, low),
-  )
+  top_x, low_x = p.radius_at(side, high) - 0.05, p.radius_at(side, low) - 0.05
+  upper, lower = (reach, high * u(0.5, 1.5)), (reach * u(0.85, 1.0), low * 0.9)
+  handle = curve((top_x, high), upper, lower, (low_x, low))
   rise, knob = u(0.1, 0.4), u(0.06, 0.14)
   lid = curve((0, -rise), (lip * u(0.6, 0.9), -rise * 0.7), (lip * 1.05, 0.02))
   return [
@@ -215,25 +195,15 @@ def teapot(u: Draw) -> list[Part]:
 def umbrella(u: Draw) -> list[Part]:
   half, rise, peak, scallop = u(0.7, 1.1), u(0.35, 1.0), u(-0.2, 0.2), u(0.05, 0.2)
   panels, shaft, hook = int(u(3, 7)), u(0.8, 1.5), u(0.1, 0.25)
-  dome = curve(
-    (-half, 0),
-    (-half * 0.65, -rise * u(0.6, 0.85)),
-    (peak, -rise),
-    (half * 0.65, -rise * u(0.6, 0.85)),
-    (half, 0),
-  )
+  left, right = (-half * 0.65, -rise * u(0.6, 0.85)), (half * 0.65, -rise * u(0.6, 0.85))
+  dome = curve((-half, 0), left, (peak, -rise), right, (half, 0))
   corners = half * np.sin(np.linspace(np.pi / 2, -np.pi / 2, panels + 1))
   hem = [p.ellipse((a + b) / 2, 0, (a - b) / 2, scallop, 0, -180) for a, b in pairwise(corners)]
   crook = join(polygon((0, -0.1), (0, shaft)), p.ellipse(hook, shaft, hook, hook, 180, u(0, 60)))
-  ribs = [
-    curve((x, 0), (between((x, 0), (peak, 0), 0.3)[0], -rise * 0.55), (peak, -rise))
-    for x in corners[1:-1]
-  ]
+  ribs = [curve((x, 0), (0.7 * x + 0.3 * peak, -rise * 0.55), (peak, -rise)) for x in corners[1:-1]]
   return [
     surface(tube(crook, u(0.06, 0.12)), "trim"),
-    surface(
-      tube(polygon((peak, -rise - u(0.05, 0.25)), (peak, -rise + 0.1)), 0.08), "trim", is_minor=True
-    ),
+    surface(p.box(peak, 0.04, -rise - u(0.05, 0.25), 0.1 - rise), "trim", is_minor=True),
     surface(join(dome, *hem)),
     *map(line, ribs),
   ]
@@ -243,17 +213,10 @@ def vase(u: Draw) -> list[Part]:
   lip, neck, belly, foot, sag = u(0.2, 0.65), u(0.12, 0.4), u(0.4, 0.9), u(0.2, 0.6), u(0.1, 0.25)
   neck_y, belly_y = u(0.25, 0.6), u(0.9, 1.4)
   side = curve((lip, 0), (neck, neck_y), (belly, belly_y), (foot, 2))
-  ears = [
-    surface(
-      tube(
-        curve((neck, neck_y - 0.05), (neck + u(0.2, 0.5), neck_y), (belly * 0.8, belly_y - 0.15)),
-        u(0.08, 0.14),
-      ),
-      "accent",
-    )
-  ]
+  bend = curve((neck, neck_y), (neck + u(0.2, 0.5), neck_y), (belly * 0.8, belly_y - 0.15))
+  ear = surface(tube(bend, u(0.08, 0.14)), "accent")
   return [
-    *(ears + [ear.reflected() for ear in ears] if u(0, 1) > 0.5 else []),
+    *((ear, ear.reflected()) if u(0, 1) > 0.5 else ()),
     surface(p.turned(side, sag), shade="round"),
     surface(p.mouth(side, sag), "hollow", "flat"),
     line(p.hoop(side, belly_y + u(-0.3, 0.0), sag)),

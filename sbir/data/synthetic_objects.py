@@ -1,8 +1,8 @@
 """The kinds of object, and how to draw one individual of a kind.
 
-A kind is a function of `u`, where `u(low, high)` draws the next number, evenly; it returns the parts
-back to front, in units of its own. To add a kind: describe its parts, give every measure a range wide
-enough to see, and list the function here. Order does not matter, but names do: they are categories.
+A kind is a function of `u`, where `u(low, high)` draws the next number, evenly. It returns the
+parts back to front, in units of its own. To add a kind: describe its parts, give every measure a
+range wide enough to see, and list the function here; its name is the category.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,6 @@ KINDS: dict[str, Callable[[Draw], list[Part]]] = {
 
 
 def make_object(kind: str, rng: np.random.Generator) -> list[Part]:
-  """Returns one individual, drawn from `rng`, centred in the picture with a small pose of its own."""
+  """Returns one individual drawn from `rng`, centred in the picture, in a pose of its own."""
   parts = KINDS[kind](rng.uniform)
   return fitted(parts, extent=rng.uniform(0.7, 0.85), tilt=rng.uniform(-8, 8))

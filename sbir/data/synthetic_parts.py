@@ -105,6 +105,16 @@ def mirrored(path: Path) -> Path:
   return path[::-1] * (-1, 1)
 
 
+def both_sides(path: Path) -> Path:
+  """Returns the path followed by its reflection in the y axis: the outline of a symmetric thing."""
+  return join(path, mirrored(path))
+
+
+def bar(start: Pair, stop: Pair, width: float) -> Path:
+  """Returns the outline of a straight band."""
+  return tube(polygon(start, stop), width)
+
+
 def tube(spine: Path, width: float | np.ndarray, end_width: float | None = None) -> Path:
   """Returns the outline of a band along the spine, its width going evenly to `end_width`.
 

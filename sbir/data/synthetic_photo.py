@@ -35,7 +35,7 @@ def render_photo(
   parts: list[Part], rng: np.random.Generator, size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
   """Returns the photo of the object in a style drawn from `rng`."""
-  lightness = rng.uniform(0.2, 0.85)
+  lightness = rng.uniform(0.62, 0.9)  # of the backdrop
   picture = backdrop(rng, size, lightness)
   look = draw_look(rng, size, lightness)
   picture = with_shadow(picture, parts, look, strength=rng.uniform(0.2, 0.6))
@@ -68,31 +68,30 @@ def colour(rng: np.random.Generator, lightness: float, *, vivid: float = 0.85) -
 
 
 def draw_look(rng: np.random.Generator, size: int, backdrop_lightness: float) -> Look:
-  """Returns a random look whose body is darker or lighter than the backdrop, never the same."""
-  body_lightness = apart(rng, backdrop_lightness, rng.uniform(0.22, 0.4))
-  body = colour(rng, body_lightness)
+  """Returns a random look; the body is always darker than the backdrop, as on a studio table."""
+  lightness = rng.uniform(0.15, backdrop_lightness - 0.25)
+  body = colour(rng, lightness)
   towards = rng.uniform(-np.pi, 0)  # the light comes from above
   return Look(
     paints={
       "body": body,
-      "accent": colour(rng, apart(rng, body_lightness, rng.uniform(0.1, 0.25))),
-      "trim": colour(rng, apart(rng, body_lightness, rng.uniform(0.1, 0.25))),
+      "accent": colour(rng, apart(lightness, rng.uniform(0.1, 0.25))),
+      "trim": colour(rng, apart(lightness, rng.uniform(0.1, 0.25))),
       "dark": colour(rng, rng.uniform(0.06, 0.2)),
-      "glass": colour(rng, rng.uniform(0.65, 0.9)),
+      "glass": colour(rng, rng.uniform(0.6, 0.9)),
       "hollow": body * rng.uniform(0.3, 0.6),
-      "crease": body * rng.uniform(0.25, 0.55),
+      "crease": colour(rng, apart(lightness, rng.uniform(0.25, 0.35))),
     },
     light=(np.cos(towards), np.sin(towards)),
     contrast=rng.uniform(0.25, 0.6),
     gloss=rng.uniform(0, 0.5),
-    texture=1 + rng.uniform(0, 0.3) * (pattern(rng, size) - 0.5),
+    texture=1 + rng.uniform(0, 0.5) * (pattern(rng, size) - 0.5),
   )
 
 
-def apart(rng: np.random.Generator, lightness: float, gap: float) -> float:
-  """Returns a lightness `gap` (at most 0.4) above or below the given one, wherever there is room."""
-  fitting = [near for near in (lightness - gap, lightness + gap) if 0.1 <= near <= 0.92]
-  return fitting[rng.integers(len(fitting))]
+def apart(lightness: float, gap: float) -> float:
+  """Returns a lightness that stands off from the given one: darker if that leaves any light."""
+  return lightness - gap if lightness - gap > 0.05 else lightness + gap
 
 
 def with_shadow(picture: Picture, parts: list[Part], look: Look, *, strength: float) -> Picture:

@@ -46,18 +46,18 @@ def render_sketch(
 
 def draw_hand(rng: np.random.Generator) -> Hand:
   """Returns a random sketcher."""
-  turn = np.radians(rng.uniform(-4, 4))
-  stretch = rng.uniform(0.94, 1.06) * np.exp(rng.uniform(-0.04, 0.04) * np.array([1, -1]))
+  turn = np.radians(rng.uniform(-6, 6))
+  stretch = rng.uniform(0.9, 1.1) * np.exp(rng.uniform(-0.06, 0.06) * np.array([1, -1]))
   rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
   return Hand(
     matrix=rotation * stretch,
-    shift=rng.uniform(-0.06, 0.06, 2),
+    shift=rng.uniform(-0.07, 0.07, 2),
     bends=rng.uniform((-3, -3, 0, 0), (3, 3, 2 * np.pi, 2 * np.pi), (4, 4)),
-    bend=rng.uniform(0.005, 0.02),
-    shake=rng.uniform(0.004, 0.014),
-    width=rng.uniform(0.03, 0.065),
+    bend=rng.uniform(0.01, 0.03),
+    shake=rng.uniform(0.005, 0.015),
+    width=rng.uniform(0.03, 0.06),
     pressure=rng.uniform(0.1, 0.5),
-    lifts=rng.uniform(0.2, 0.9),
+    lifts=rng.uniform(0.4, 1.2),
     grey=int(rng.integers(10, 90)),
   )
 
