@@ -31,10 +31,14 @@ class TeacherTask(NamedTuple):
   sketch_drop: float  # the same, of a photo token and its sketch
 
   def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-    """Returns the parameters of both encoders and the fusion, and the queue (or two)."""
+    """Returns the parameters of both encoders and the fusion, and the queue (or two).
+
+    Both branches begin alike, as they do when both start from the same ImageNet weights: what they
+    share from the start, they need not learn.
+    """
     model_key, sketch_key, photo_key = jax.random.split(key, 3)
     photo, sketch = (jnp.zeros((1, *batch["photo"].shape[1:])) for _ in range(2))
-    params = self.model.init(model_key, photo, sketch)["params"]
+    params = twin_branches(self.model.init(model_key, photo, sketch)["params"])
     width = self.model.photo_encoder.width
     extra = {"sketch_queue": queue.start(sketch_key, self.queue_size, width)}
     if self.symmetric:
@@ -174,10 +178,9 @@ class DualEncoderTask(NamedTuple):
   temperature: float
 
   def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-    """Returns {"photo": parameters, "sketch": parameters} and no extra state."""
-    images = jnp.zeros((1, *batch["photo"].shape[1:]))
-    keys = zip(("photo", "sketch"), jax.random.split(key), strict=True)
-    return {name: self.model.init(one, images)["params"] for name, one in keys}, {}
+    """Returns {"photo": parameters, "sketch": parameters}, equal at first, and no extra state."""
+    params = self.model.init(key, jnp.zeros((1, *batch["photo"].shape[1:])))["params"]
+    return {"photo": params, "sketch": params}, {}
 
   def frozen(self, key: Key, batch: Batch) -> Params:
     """Returns nothing: there is no teacher."""
@@ -209,6 +212,13 @@ class DualEncoderTask(NamedTuple):
     """Returns (sketch, photo)."""
     embedded = self.embed(params, batch)
     return embedded["sketch"], embedded["photo"]
+
+
+def twin_branches(params: Params) -> Params:
+  """Returns a teacher's parameters with the photo branch's values in the sketch branch too."""
+  fusion = params["fusion"]
+  twins = {n.replace("photo", "sketch"): p for n, p in fusion.items() if n.startswith("photo")}
+  return {**params, "sketch_encoder": params["photo_encoder"], "fusion": {**fusion, **twins}}
 
 
 def encode_triple(
