@@ -1,0 +1,303 @@
+"""XModalViT through its own mains: learns by heart, goes on as if never stopped, reports."""
+
+import csv
+import json
+import signal
+from itertools import islice
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from sbir import cli
+from sbir.checkpoint import Checkpoints, read_arrays
+from sbir.data.pipeline import train_batches
+from sbir.data.prepare import prepare
+from sbir.logs import TIMING_FIELDS, read_metrics
+from sbir.nn import vit
+from tests.data_folders import make_qmul
+from tests.xmodal_runs import TINY, arguments, make_pairs, start
+from xmodal import pipeline, queue
+from xmodal.measure import evaluate_encoders
+from xmodal.stages import open_split, train_stage
+
+STAGES = ("teacher", "photo_student", "sketch_student", "baseline")
+BY_HEART = {  # nothing drawn at random: what is to be learnt is the same at every step
+  **TINY,
+  "steps": "60",
+  "eval_every": "60",
+  "loss.photo_drop": "0.0",
+  "loss.sketch_drop": "0.0",
+  "augment.flip": "0.0",
+  "augment.scale": "0.0",
+  "augment.shift": "0.0",
+  "augment.gray": "0.0",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """(folder of a whole pipeline and a baseline, its settings): the test split is the 8 training
+  pairs again, so the scores say how well these are known."""
+  folder = tmp_path_factory.mktemp("by_heart")
+  settings = {**BY_HEART, "data.dir": str(make_pairs(folder / "data"))}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(vit.SIZES, "micro", (96, 1, 3))  # one block: a third of the time to compile
+    pipeline.run("shoe304", folder, settings)
+    known = set(cli.config_keys(cli.load_config("configs/xmodal/baseline.py:shoe304")))
+    settings_of_both = {key: text for key, text in settings.items() if key in known}
+    baseline = cli.load_config("configs/xmodal/baseline.py:shoe304", settings_of_both)
+    train_stage(baseline, str(folder / "baseline"))
+    yield folder, settings
+
+
+def evaluate(run, workdir, **changes):
+  """Returns evaluation.json of the run's students, measured anew with `changes`."""
+  folder, settings = run
+  students = {name: str(folder / f"{name}_student") for name in ("photo", "sketch")}
+  changes = {"data.dir": settings["data.dir"], **students, **changes}
+  config = cli.load_config("configs/xmodal/evaluate.py:shoe304", changes)
+  evaluate_encoders(config, workdir)
+  return json.loads((workdir / "evaluation.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_eight_pairs_are_learnt_by_heart(run, stage):
+  last = read_metrics(run[0] / stage)[-1]
+  assert last["step"] == 60
+  assert last["test_acc@1"] == 1.0
+
+
+@pytest.mark.slow
+def test_every_sketch_of_the_eight_finds_its_photo(run):
+  report = json.loads((run[0] / "evaluation" / "evaluation.json").read_text())
+  assert (report["queries"], report["gallery"], report["protocol"]) == (16, 8, "full")
+  assert report["metrics"]["acc@1"] == 1.0
+  assert report["chance"]["acc@1"] == 1 / 8
+
+
+@pytest.mark.slow
+def test_the_baseline_is_evaluated_from_its_one_folder(run, tmp_path):
+  both = str(run[0] / "baseline")
+  assert evaluate(run, tmp_path, photo=both, sketch=both)["metrics"]["acc@1"] == 1.0
+
+
+@pytest.mark.slow
+def test_an_evaluation_leaves_numbers_text_list_and_pictures(run):
+  folder = run[0] / "evaluation"
+  names = {f"evaluation.{ending}" for ending in ("json", "txt", "csv")}
+  assert {path.name for path in folder.iterdir()} == names | {
+    "config.json",
+    "versions.json",
+    "grid.png",
+    "ranks.png",
+  }
+  for picture in ("grid.png", "ranks.png"):
+    with Image.open(folder / picture) as image:
+      assert min(image.size) > 100
+
+
+@pytest.mark.slow
+def test_the_list_has_a_line_for_each_sketch_with_the_rank_and_the_ten_nearest(run):
+  with (run[0] / "evaluation" / "evaluation.csv").open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  assert sorted(row["query"] for row in rows) == [
+    f"test/sketch/{i}_{k}.png" for i in range(8) for k in range(2)
+  ]
+  photos = {f"id{i}" for i in range(8)}
+  for row in rows:
+    nearest = [row[f"top{place}"] for place in range(1, 11)]
+    assert nearest[int(row["rank"]) - 1] == row["photo"] == f"id{row['query'][12]}"
+    assert set(nearest[:8]) == photos and nearest[8:] == ["", ""]
+
+
+@pytest.mark.slow
+def test_the_released_protocol_says_that_it_is_not_the_standard(run, tmp_path):
+  report = evaluate(run, tmp_path, protocol="released")
+  assert (report["protocol"], report["queries"]) == ("released", 8)
+  assert "not comparable with the full gallery" in report["protocol_text"]
+  assert "protocol released: as in the authors' script" in (tmp_path / "evaluation.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_pipeline_trains_nothing_and_reports_the_same(run, capfd):
+  folder, settings = run
+  report = (folder / "evaluation" / "evaluation.json").read_text()
+  trained = lambda: {
+    path: path.stat().st_mtime_ns
+    for stage in STAGES[:3]
+    for path in sorted((folder / stage).rglob("*"))
+  }
+  before = trained()
+  pipeline.run("shoe304", folder, settings)
+  assert capfd.readouterr().err.count("finished, 60 of 60 steps are done; skipped") == 3
+  assert trained() == before
+  assert (folder / "evaluation" / "evaluation.json").read_text() == report
+
+
+KILLED = """
+import os, signal
+from sbir import cli, logs
+from xmodal import train_teacher
+write = logs.MetricLog.write
+def write_and_die(log, step, metrics):
+  write(log, step, metrics)
+  if step == 3:
+    os.kill(os.getpid(), signal.SIGKILL)
+logs.MetricLog.write = write_and_die
+cli.run(train_teacher.main)
+"""
+# Everything that a run could lose is in use: both queues go round, views and drops are drawn anew.
+RESTART = {
+  **TINY,
+  "optimizer.schedule": "constant",  # with "cosine" another number of steps is another run
+  "log_every": "1",
+  "save_every": "2",
+  "eval_every": "3",
+  "loss.queue_size": "12",
+}
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+  """(run without a pause, run killed after step 3 and stopped after step 5)."""
+  folder = tmp_path_factory.mktemp("restart")
+  settings = {**RESTART, "data.dir": make_pairs(folder / "data"), "steps": 6}
+  straight, resumed = folder / "straight", folder / "resumed"
+  command = lambda workdir, **changes: arguments(
+    "teacher.py:shoe304", workdir, {**settings, **changes}
+  )
+  done = start("-m", "xmodal.train_teacher", *command(straight))
+  assert done.returncode == 0, done.stderr
+  assert start("-c", KILLED, *command(resumed)).returncode == -signal.SIGKILL
+  assert [row["step"] for row in read_metrics(resumed)] == [1, 2, 3]
+  for steps, begun in ((5, 2), (6, 5)):
+    done = start("-m", "xmodal.train_teacher", *command(resumed, steps=steps))
+    assert done.returncode == 0, done.stderr
+    assert f"resumed after step {begun}" in done.stderr
+  return straight, resumed
+
+
+@pytest.fixture(scope="module")
+def students(teachers, tmp_path_factory):
+  """(sketch student without a pause, sketch student stopped after step 3)."""
+  folder, teacher = tmp_path_factory.mktemp("restart"), teachers[0]
+  settings = {**RESTART, "data.dir": teacher.parent / "data", "teacher": teacher}
+  settings.pop("model.fusion_depth")
+  straight, resumed = folder / "straight", folder / "resumed"
+  for workdir, steps in ((straight, 6), (resumed, 3), (resumed, 6)):
+    flags = arguments("student.py:shoe304", workdir, {**settings, "steps": steps})
+    done = start("-m", "xmodal.train_sketch_student", *flags)
+    assert done.returncode == 0, done.stderr
+  return straight, resumed
+
+
+@pytest.fixture(params=["teachers", "students"])
+def pair_of_runs(request):
+  return request.getfixturevalue(request.param)
+
+
+def saved(workdir, part):
+  return read_arrays(workdir / "checkpoints" / "6" / part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["params", "rest"])
+def test_a_resumed_run_ends_in_the_bits_of_the_straight_one(pair_of_runs, part):
+  straight, resumed = (saved(workdir, part) for workdir in pair_of_runs)
+  jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+
+
+@pytest.mark.slow
+def test_what_is_compared_holds_optimiser_key_and_a_queue_gone_round(pair_of_runs):
+  rest = saved(pair_of_runs[0], "rest")
+  assert rest["step"] == 6
+  assert rest.keys() >= {"opt_state", "extra", "key"}
+  for name, held in rest["extra"].items():
+    assert name.endswith("queue")
+    assert held["ids"].min() >= 0 and held["next"] == 6 * 8 % 12
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_seen_the_same_data_and_logged_the_same_numbers(pair_of_runs):
+  rows = [
+    [{name: row[name] for name in row if name not in TIMING_FIELDS} for row in read_metrics(run)]
+    for run in pair_of_runs
+  ]
+  assert rows[0] == rows[1]
+  assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 5, 6]
+  assert [row["step"] for row in rows[0] if "test_acc@1" in row] == [3, 6]
+  positions = [(workdir / "checkpoints/6/batches/metadata").read_text() for workdir in pair_of_runs]
+  assert positions[0] == positions[1] != ""
+
+
+def test_an_empty_queue_can_be_saved_and_restored(tmp_path):
+  rest = {"extra": {"queue": queue.start(jax.random.key(0), 0, 4)}, "step": np.int32(1)}
+  rest = jax.tree.map(jax.numpy.asarray, rest)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, {"w": jax.numpy.ones(2)}, rest, {})
+    shapes = jax.eval_shape(lambda: ({"w": jax.numpy.ones(2)}, rest))
+    restored = checkpoints.restore(1, *shapes)[1]
+  assert jax.tree.map(lambda leaf: leaf.shape, restored) == jax.tree.map(lambda x: x.shape, rest)
+
+
+@pytest.mark.slow
+def test_a_prepared_set_gives_the_batches_of_its_folder(tmp_path):
+  folder = make_qmul(tmp_path / "shoes", train=[str(i) for i in range(5)])
+  prepare("shoe_v2", folder, tmp_path / "tfds")
+  batches = []
+  for source, place in (("folder", folder), ("tfds", tmp_path / "tfds")):
+    changes = {"data.source": source, "data.dir": str(place), "image_size": "16"}
+    config = cli.load_config("configs/xmodal/teacher.py:shoe_v2", changes)
+    split = open_split(config, "train")
+    batches.append(islice(train_batches(split, image_size=16, batch_size=4, seed=2), 4))
+  count = 0
+  for one, other in zip(*batches, strict=True):
+    count += 1
+    assert one.keys() == other.keys() == {"photo", "sketch", "sketch_positive", "id"}
+    for name in one:
+      np.testing.assert_array_equal(one[name], other[name])
+  assert count == 4  # 16 rows of epochs of 10: the second epoch too
+
+
+def test_the_stages_of_one_process_share_what_they_have_read(tmp_path):
+  changes = {"data.dir": str(make_pairs(tmp_path)), **TINY}
+  teacher = cli.load_config("configs/xmodal/teacher.py:shoe304", changes)
+  changes.pop("model.fusion_depth")
+  student = cli.load_config("configs/xmodal/student.py:shoe304", changes)
+  assert open_split(teacher, "test") is open_split(student, "test")
+  assert open_split(teacher, "test") is not open_split(teacher, "train")
+  changes["image_size"] = "32"
+  larger = cli.load_config("configs/xmodal/student.py:shoe304", changes)
+  assert open_split(larger, "test").image(0).shape == (32, 32, 3)
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_one_json_object_on_its_last_line(tmp_path):
+  changes = {"steps": 2, "image_size": 16, "batch_size": 8, "eval_every": 0}
+  flags = [f"--config.{key}={value}" for key, value in changes.items()]
+  done = start("-m", "xmodal.demo", "--json", "--workdir", tmp_path / "demo", *flags)
+  assert done.returncode == 0, done.stderr
+  last = json.loads(done.stdout.splitlines()[-1])
+  assert set(last) == {
+    "method",
+    "acc@1",
+    "acc@5",
+    "acc@10",
+    "queries",
+    "gallery",
+    "chance_acc@1",
+    "untrained_acc@1",
+    "seconds",
+    "workdir",
+  }
+  assert last["method"] == "xmodal" and last["workdir"] == str(tmp_path / "demo")
+  assert last["queries"] >= last["gallery"] >= 100
+  assert last["chance_acc@1"] == 1 / last["gallery"]
+  assert 0 <= last["acc@1"] <= last["acc@5"] <= last["acc@10"] <= 1
+  for row in ("chance", "untrained students", "photo + sketch students", "teacher, sees both"):
+    assert f"\n{row}" in done.stdout
+  grid = next(line for line in done.stdout.splitlines() if line.startswith("picture:"))
+  assert grid.split()[1] == str(tmp_path / "demo" / "evaluation" / "grid.png")
