@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sbir.optim import make_optimizer
 from sbir.pretrained import check_init
 from sbir.protocols import PROTOCOLS
 from sbir.settings import SEED, SHARE, SHARE_BELOW_ONE, SHARED, above_zero, at_least, check_numbers
@@ -58,6 +59,7 @@ def check_training(config: Mapping[str, Any]) -> None:
   """Raises UserError if the training that `config` describes cannot work, whatever the data."""
   check_numbers(config, TRAINING)
   check_init(config["init"]["kind"], config["init"]["path"])
+  make_optimizer(steps=config["steps"], **config["optimizer"])
   loss, batch_size = config["loss"], config["batch_size"]
   if "queue_size" in loss and not loss["queue_size"] and not loss["in_batch"]:
     raise UserError(

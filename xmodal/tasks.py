@@ -1,6 +1,6 @@
 """XModalViT as the training loop sees it: teacher, student, and the dual-encoder baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -55,15 +55,15 @@ class TeacherTask(NamedTuple):
     """Returns XAQC; the photo is encoded once, both sketches in one batch."""
     view_key, photo_key, sketch_key = jax.random.split(key, 3)
     views = training_views(view_key, {name: batch[name] for name in TRAINING_IMAGES}, self.recipe)
-    photo, anchor, positive = encode_triple(self.model, params, views)
-    fuse = lambda sketch: self.model.apply(
-      {"params": params},
-      photo,
-      sketch,
+    apply = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
+    photo = apply("encode_photo", views["photo"])
+    sketches = jnp.concatenate([views["sketch"], views["sketch_positive"]])
+    anchor, positive = jnp.split(apply("encode_sketch", sketches), 2)
+    keep = (
       _keep(photo_key, photo, self.photo_drop),
-      _keep(sketch_key, sketch, self.sketch_drop),
-      method="fuse",
+      _keep(sketch_key, anchor, self.sketch_drop),
     )
+    fuse = lambda sketch: apply("fuse", photo, sketch, *keep)
     query, key = fuse(anchor)[0], l2_normalise(fuse(positive)[1])
     loss = self._xaqc(query, key, batch, extra["sketch_queue"])
     metrics = {"positive_cosine": jnp.mean(jnp.sum(l2_normalise(query) * key, axis=1))}
@@ -122,15 +122,12 @@ class StudentTask(NamedTuple):
   ) -> tuple[Scalar, LossOut]:
     """Returns the weighted sum of XAQC, XMRD distance and XMRD angle against the same views."""
     views = training_views(key, {name: batch[name] for name in TRAINING_IMAGES}, self.recipe)
-    target, other_target = self._targets(frozen, views)
-    student = lambda images: self.model.apply({"params": params}, images)
-    if self.modality == "photo":
-      embedded = angle_points = student(views["photo"])
-      angle_targets = target
-    else:  # the angle term sees both sketches of each pair
-      angle_points = student(jnp.concatenate([views["sketch"], views["sketch_positive"]]))
-      embedded = angle_points[: len(target)]
-      angle_targets = jnp.concatenate([target, other_target])
+    # The angle term sees both sketches of each pair; a photo is there only once.
+    sketches = ("sketch",) if self.modality == "photo" else ("sketch", "sketch_positive")
+    images = [views["photo"]] if self.modality == "photo" else [views[name] for name in sketches]
+    points = self.model.apply({"params": params}, jnp.concatenate(images))
+    targets = self._targets(frozen, views, sketches)
+    embedded, target = points[: len(batch["id"])], targets[: len(batch["id"])]
     key = l2_normalise(target)
     parts = {
       "xaqc": losses.xaqc(
@@ -142,7 +139,7 @@ class StudentTask(NamedTuple):
         in_batch=self.in_batch,
       ),
       "xmrd_distance": losses.xmrd_distance(embedded, target),
-      "xmrd_angle": losses.xmrd_angle(angle_points, angle_targets),
+      "xmrd_angle": losses.xmrd_angle(points, targets),
     }
     weights = (self.xaqc, self.distance, self.angle)
     loss = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
@@ -150,13 +147,15 @@ class StudentTask(NamedTuple):
     return loss, LossOut({"queue": pushed}, parts)
 
   def _targets(
-    self, frozen: Params, views: Mapping[str, Float[Array, "b s s 3"]]
-  ) -> tuple[Embeddings, Embeddings]:
-    """Returns the teacher's vectors of (photo, sketch) and (photo, sketch_positive), fixed."""
-    photo, anchor, positive = encode_triple(self.teacher, frozen, views)
+    self, frozen: Params, views: Mapping[str, Float[Array, "b s s 3"]], sketches: Sequence[str]
+  ) -> Float[Array, "m*b d"]:
+    """Returns the teacher's vectors of (photo, sketch) for each of m sketches by name, fixed."""
+    apply = lambda method, *inputs: self.teacher.apply({"params": frozen}, *inputs, method=method)
+    photo = apply("encode_photo", views["photo"])
+    sketch = apply("encode_sketch", jnp.concatenate([views[name] for name in sketches]))
+    fused = apply("fuse", jnp.concatenate([photo] * len(sketches)), sketch)
     branch = ("photo", "sketch").index(self.modality if self.target == "own" else self.target)
-    fuse = lambda sketch: self.teacher.apply({"params": frozen}, photo, sketch, method="fuse")
-    return jax.lax.stop_gradient((fuse(anchor)[branch], fuse(positive)[branch]))
+    return jax.lax.stop_gradient(fused[branch])
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
     """Returns {modality: unit vectors} of the images of the student's modality."""
@@ -165,9 +164,8 @@ class StudentTask(NamedTuple):
 
   def match(self, params: Params, frozen: Params, batch: Batch) -> tuple[Embeddings, Embeddings]:
     """Returns (student, teacher): the student's output must find the teacher's fused vector."""
-    views = {name: plain_view(batch[name], name, self.recipe) for name in TRAINING_IMAGES}
-    target, _ = self._targets(frozen, views)
-    return self.embed(params, batch)[self.modality], target
+    views = {name: plain_view(batch[name], name, self.recipe) for name in ("photo", "sketch")}
+    return self.embed(params, batch)[self.modality], self._targets(frozen, views, ("sketch",))
 
 
 class DualEncoderTask(NamedTuple):
@@ -219,16 +217,6 @@ def twin_branches(params: Params) -> Params:
   fusion = params["fusion"]
   twins = {n.replace("photo", "sketch"): p for n, p in fusion.items() if n.startswith("photo")}
   return {**params, "sketch_encoder": params["photo_encoder"], "fusion": {**fusion, **twins}}
-
-
-def encode_triple(
-  model: Teacher, params: Params, views: Mapping[str, Float[Array, "b s s 3"]]
-) -> tuple[Float[Array, "b n d"], Float[Array, "b n d"], Float[Array, "b n d"]]:
-  """Returns the tokens of photo, sketch and sketch_positive; the sketches ride in one batch."""
-  photo = model.apply({"params": params}, views["photo"], method="encode_photo")
-  both = jnp.concatenate([views["sketch"], views["sketch_positive"]])
-  anchor, positive = jnp.split(model.apply({"params": params}, both, method="encode_sketch"), 2)
-  return photo, anchor, positive
 
 
 def _keep(key: Key, tokens: Float[Array, "b n d"], drop: float) -> Bool[Array, "b n-1"] | None:

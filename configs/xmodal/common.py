@@ -48,7 +48,7 @@ def from_scratch(config: ConfigDict) -> ConfigDict:
   config.save_every, config.log_every, config.eval_every = 200, 20, 200
   config.log_tensorboard = False
   config.data.fit = "trim"
-  config.augment.update(flip=0.5, scale=0.15, shift=0.08, mean=1.0)
+  config.augment.update(flip=0.5, scale=0.08, shift=0.03, mean=1.0)
   config.optimizer.update(
     name="adamw",
     learning_rate=1e-3,

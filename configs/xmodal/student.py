@@ -53,7 +53,7 @@ def shoe304(name: str) -> ConfigDict:
   config.steps = 800
   config.model.update(size="micro", patch_size=8)
   config.loss.update(in_batch=True)
-  config.augment.update(gray=0.5)
+  config.augment.update(gray=0.5, edges=True)
   return config
 
 

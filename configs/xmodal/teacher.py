@@ -60,7 +60,7 @@ def shoe304(name: str) -> ConfigDict:
   config.steps = 400
   config.model.update(size="micro", patch_size=8)
   config.loss.update(in_batch=True, queue_size=0, symmetric=True, photo_drop=0.8, sketch_drop=0.8)
-  config.augment.update(gray=0.5)
+  config.augment.update(gray=0.5, edges=True)
   return config
 
 
