@@ -35,7 +35,10 @@ def make_schedule(
   if name not in SCHEDULES:
     raise UserError(f"schedule={name!r} is unknown; choose one of {', '.join(SCHEDULES)}")
   if warmup_steps and not 0 < warmup_steps < steps:
-    raise UserError(f"warmup_steps={warmup_steps} must lie between 0 and steps={steps}")
+    raise UserError(
+      f"warmup_steps={warmup_steps} must lie between 0 and steps={steps}; "
+      "set optimizer.warmup_steps=0 or raise steps"
+    )
   if name == "constant":
     after = optax.constant_schedule(learning_rate)
   elif name == "exponential":

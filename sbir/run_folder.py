@@ -164,4 +164,6 @@ def _check_writable(workdir: Path) -> None:
   if not nearest.is_dir():
     raise UserError(f"workdir {workdir} cannot be made: {nearest} is a file; choose another")
   if not os.access(nearest, os.W_OK):
-    raise UserError(f"workdir {workdir} cannot be written: no permission in {nearest}")
+    raise UserError(
+      f"workdir {workdir} cannot be written: no permission in {nearest}; choose another"
+    )

@@ -276,7 +276,7 @@ def test_the_stages_of_one_process_share_what_they_have_read(tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_ends_with_one_json_object_on_its_last_line(tmp_path):
-  changes = {"steps": 2, "image_size": 16, "batch_size": 8, "eval_every": 0}
+  changes = {**TINY, "steps": 2, "eval_every": 0}
   flags = [f"--config.{key}={value}" for key, value in changes.items()]
   done = start("-m", "xmodal.demo", "--json", "--workdir", tmp_path / "demo", *flags)
   assert done.returncode == 0, done.stderr

@@ -13,18 +13,19 @@ TINY = {  # of the config shoe304, whose networks have width 96 and depth 3
   "image_size": "16",
   "batch_size": "8",
   "model.fusion_depth": "1",
+  "optimizer.warmup_steps": "0",
   "data.num_threads": "1",
 }
 COLUMNS = ("path", "modality", "instance", "split")
 
 
-def make_pairs(root, num=8, sketches=2):
+def make_pairs(root, num=8, sketches=2, ending="png"):
   """Writes a manifest of `num` photos of noise and their sketches; the test split is the same."""
   rows = []
   for split in ("train", "test"):
     for i in range(num):
-      names = [("photo", f"photo/{i}.png")]
-      names += [("sketch", f"sketch/{i}_{k}.png") for k in range(sketches)]
+      names = [("photo", f"photo/{i}.{ending}")]
+      names += [("sketch", f"sketch/{i}_{k}.{ending}") for k in range(sketches)]
       rows += [(f"{split}/{name}", modality, f"id{i}", split) for modality, name in names]
   for path, *_ in rows:
     same = root / path.replace("test/", "train/", 1)
