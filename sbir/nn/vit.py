@@ -79,9 +79,9 @@ def check_image_size(size: tuple[int, int], patch_size: int) -> int:
   for side in size:
     if side % patch_size:
       lower = side - side % patch_size
+      nearest = f"{lower} or {lower + patch_size}" if lower else f"{patch_size}"
       raise UserError(
-        f"image_size={side} must divide by patch_size={patch_size};"
-        f" nearest: {lower or lower + patch_size} or {lower + patch_size}"
+        f"image_size={side} must divide by patch_size={patch_size}; nearest: {nearest}"
       )
   return (size[0] // patch_size) * (size[1] // patch_size)
 
