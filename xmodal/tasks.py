@@ -103,6 +103,7 @@ class StudentTask(NamedTuple):
   temperature: float
   in_batch: bool  # as the teacher's
   target: str  # whose fused vector to match: "own", or the teacher's "photo" (released) or "sketch"
+  both_sketches: bool  # XAQC of both sketches of a pair, not of the anchor alone
   xaqc: float  # weights of the three terms
   distance: float
   angle: float
@@ -127,24 +128,29 @@ class StudentTask(NamedTuple):
     images = [views["photo"]] if self.modality == "photo" else [views[name] for name in sketches]
     points = self.model.apply({"params": params}, jnp.concatenate(images))
     targets = self._targets(frozen, views, sketches)
-    embedded, target = points[: len(batch["id"])], targets[: len(batch["id"])]
-    key = l2_normalise(target)
+    b = len(batch["id"])
     parts = {
-      "xaqc": losses.xaqc(
-        l2_normalise(embedded),
-        key,
-        batch["id"],
-        extra["queue"],
-        temperature=self.temperature,
-        in_batch=self.in_batch,
-      ),
-      "xmrd_distance": losses.xmrd_distance(embedded, target),
+      "xaqc": self._xaqc(points, targets, batch, extra["queue"]),
+      "xmrd_distance": losses.xmrd_distance(points[:b], targets[:b]),
       "xmrd_angle": losses.xmrd_angle(points, targets),
     }
     weights = (self.xaqc, self.distance, self.angle)
     loss = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
-    pushed = queue.push(extra["queue"], key, batch["id"])
+    pushed = queue.push(extra["queue"], l2_normalise(targets[:b]), batch["id"])
     return loss, LossOut({"queue": pushed}, parts)
+
+  def _xaqc(
+    self,
+    points: Float[Array, "m*b d"],
+    targets: Float[Array, "m*b d"],
+    batch: Batch,
+    keys: queue.Queue,
+  ) -> Scalar:
+    num = len(points) if self.both_sketches else len(batch["id"])
+    query, key = l2_normalise(points[:num]), l2_normalise(targets[:num])
+    ids = jnp.tile(batch["id"], num // len(batch["id"]))
+    settings = {"temperature": self.temperature, "in_batch": self.in_batch}
+    return losses.xaqc(query, key, ids, keys, **settings)
 
   def _targets(
     self, frozen: Params, views: Mapping[str, Float[Array, "b s s 3"]], sketches: Sequence[str]

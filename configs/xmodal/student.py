@@ -37,6 +37,7 @@ def full(name: str) -> ConfigDict:
     queue_size=64 if name == "sketchy" else 256,
     in_batch=False,  # True: the batch's other keys are negatives too
     target="own",  # the teacher's own branch; the released code always takes "photo"
+    both_sketches=False,  # True: XAQC of the positive sketch too, which XMRD's angle needs anyway
     xaqc=1.0,  # weights of the three terms
     distance=1.0,
     angle=1.0,
@@ -52,7 +53,7 @@ def shoe304(name: str) -> ConfigDict:
   config = from_scratch(full("shoe_v2"))
   config.steps = 800
   config.model.update(size="micro", patch_size=8)
-  config.loss.update(in_batch=True)
+  config.loss.update(in_batch=True, both_sketches=True, target="photo")
   config.augment.update(gray=0.5, edges=True)
   return config
 
