@@ -51,7 +51,7 @@ def from_scratch(config: ConfigDict) -> ConfigDict:
   config.augment.update(flip=0.5, scale=0.08, shift=0.03, mean=1.0)
   config.optimizer.update(
     name="adamw",
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     weight_decay=0.05,
     schedule="cosine",
     warmup_steps=20,
