@@ -6,6 +6,7 @@ python -m tests.xmodal_tiny OUT.npz         what two steps of the teacher and a 
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -62,8 +63,12 @@ def start(task, seed=0):
   params, extra = jax.eval_shape(task.init, jax.random.key(0), make_batch())
   random = lambda leaf: draw.normal(0, 0.2, leaf.shape).astype(leaf.dtype)
   params = trees.mask(params, lambda name, leaf: random(leaf) + name.endswith("scale"))
-  fresh = lambda q: queue.Queue(unit(random(q.keys)), np.full(q.ids.shape, -1), np.int32(0))
-  return params, {name: fresh(q) for name, q in extra.items()}
+  return params, {name: start_queue(random(fresh.keys)) for name, fresh in extra.items()}
+
+
+def start_queue(keys):
+  """Returns a queue of these vectors, made unit vectors of no instance."""
+  return queue.Queue(jnp.asarray(unit(keys)), jnp.full(len(keys), -1), jnp.int32(0))
 
 
 def unit(vectors):
