@@ -162,21 +162,18 @@ RESTART = {
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory):
-  """(run without a pause, run killed after step 3 and stopped after step 5)."""
+  """(run without a pause, run killed after step 3, of which step 2 was saved)."""
   folder = tmp_path_factory.mktemp("restart")
   settings = {**RESTART, "data.dir": make_pairs(folder / "data"), "steps": 6}
   straight, resumed = folder / "straight", folder / "resumed"
-  command = lambda workdir, **changes: arguments(
-    "teacher.py:shoe304", workdir, {**settings, **changes}
-  )
+  command = lambda workdir: arguments("teacher.py:shoe304", workdir, settings)
   done = start("-m", "xmodal.train_teacher", *command(straight))
   assert done.returncode == 0, done.stderr
   assert start("-c", KILLED, *command(resumed)).returncode == -signal.SIGKILL
   assert [row["step"] for row in read_metrics(resumed)] == [1, 2, 3]
-  for steps, begun in ((5, 2), (6, 5)):
-    done = start("-m", "xmodal.train_teacher", *command(resumed, steps=steps))
-    assert done.returncode == 0, done.stderr
-    assert f"resumed after step {begun}" in done.stderr
+  done = start("-m", "xmodal.train_teacher", *command(resumed))
+  assert done.returncode == 0, done.stderr
+  assert "resumed after step 2" in done.stderr
   return straight, resumed
 
 
