@@ -16,6 +16,7 @@ from tests.xmodal_tiny import (
   make_batch,
   make_student,
   make_teacher,
+  quick_jit,
   run_steps,
   start,
   student_task,
@@ -63,7 +64,7 @@ def fusion_params():
 
 def influences(params, parts, order):
   """Returns for z_p, and for z_s, the parts of the input that change it."""
-  jacobian = jax.jit(jax.jacobian(lambda parts: fuse(params, parts, order)))(parts)
+  jacobian = quick_jit(jax.jacobian(lambda parts: fuse(params, parts, order)))(parts)
   return [{name for name in PARTS if np.abs(of[name]).max() > 1e-6} for of in jacobian]
 
 
@@ -82,12 +83,13 @@ def test_sequential_fusion_lets_the_photo_token_see_the_updated_sketch_token(fus
 @pytest.mark.parametrize("order", ["parallel", "sequential"])
 def test_a_patch_that_is_hidden_is_as_if_it_were_not_there(fusion_params, parts, order):
   keep = np.array([[True, True, False, True]])
-  hidden = fuse(fusion_params, parts, order, keep=(keep, keep))
+  run = quick_jit(lambda parts, keep: fuse(fusion_params, parts, order, keep))
+  hidden = run(parts, (keep, keep))
   fewer = {n: part[keep[0]] if "patches" in n else part for n, part in parts.items()}
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
     hidden,
-    fuse(fusion_params, fewer, order),
+    run(fewer, None),
   )
 
 
@@ -104,7 +106,7 @@ def fuse_images(request):
   params, _ = start(task)
   photo = make_batch(dtype=np.float32)["photo"]
 
-  @jax.jit
+  @quick_jit
   def run(positions, sketch):
     encoder = params["sketch_encoder"]
     encoder = {**encoder, "pos_embed": positions * encoder["pos_embed"]}
@@ -126,7 +128,9 @@ def test_without_positions_all_patches_of_an_all_equal_sketch_are_one_and_the_sa
   params, _ = start(task)
   params["sketch_encoder"]["pos_embed"] *= 0
   flat = np.full((1, 16, 16, 3), 0.7, np.float32)
-  tokens = jax.jit(lambda x: task.model.apply({"params": params}, x, method="encode_sketch"))(flat)
+  tokens = quick_jit(lambda x: task.model.apply({"params": params}, x, method="encode_sketch"))(
+    flat
+  )
   np.testing.assert_allclose(tokens[0, 1:], tokens[:1, 1].repeat(4, axis=0), atol=1e-6)
 
 
@@ -180,7 +184,7 @@ def outcome(name):
     images = {entry: given[entry] for entry in batch}
     return task.loss(params, given["extra"], given["frozen"], images, jax.random.key(0))
 
-  grads, out = jax.jit(jax.grad(loss_of, has_aux=True, allow_int=True))(given)
+  grads, out = quick_jit(jax.grad(loss_of, has_aux=True, allow_int=True))(given)
   return out.extra, {entry: largest(grads[entry]) for entry in given if entry != "id"}
 
 
@@ -210,7 +214,7 @@ def test_a_task_learns_from_its_queries_and_not_from_keys_queue_or_teacher(task,
 def test_a_students_key_is_the_fused_vector_of_the_branch_it_is_given(task, branch):
   batch = make_batch(dtype=np.float32)
   images = [2 * batch[name] - 1 for name in ("photo", "sketch")]
-  fused = jax.jit(make_teacher().apply)({"params": start(teacher_task())[0]}, *images)[branch]
+  fused = quick_jit(make_teacher().apply)({"params": start(teacher_task())[0]}, *images)[branch]
   pushed = outcome(task)[0]["queue"]
   np.testing.assert_allclose(pushed.keys[: len(fused)], unit(fused), atol=1e-5)
   np.testing.assert_array_equal(pushed.ids[: len(fused)], batch["id"])

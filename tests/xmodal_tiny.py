@@ -3,6 +3,7 @@
 python -m tests.xmodal_tiny OUT.npz         what two steps of the teacher and a student come to
 """
 
+import functools
 import sys
 
 import jax
@@ -20,6 +21,8 @@ from xmodal.fusion import Fusion, Student, Teacher
 from xmodal.tasks import StudentTask, TeacherTask
 from xmodal.views import Recipe
 
+# For what runs once or twice: compiled in less than half the time, to slower programs.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 WIDTH, IMAGE, PATCH, BATCH, QUEUE = 24, 16, 8, 8, 12
 
 
