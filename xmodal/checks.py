@@ -14,6 +14,7 @@ TARGETS = ("own", "photo", "sketch")
 WEIGHTS = ("xaqc", "distance", "angle")
 TRAINING = SHARED | {
   "model.patch_size": at_least(1),
+  "model.position_std": above_zero(0.02),
   "model.fusion_depth": at_least(1),
   "model.fusion_heads": at_least(1),
   "model.embed_dim": at_least(1),

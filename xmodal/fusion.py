@@ -1,5 +1,7 @@
 """The networks: a teacher that fuses photo and sketch by cross-attention, and a student."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -36,7 +38,11 @@ class TokenAttention(nn.Module):
 
 
 class TokenUpdate(nn.Module):
-  """One direction of a cross-modal layer: c <- G(q + CA(LN([q ; context]))) with q = F c."""
+  """One direction of a cross-modal layer: c <- G(q + CA(LN([q ; context]))) with q = F c.
+
+  F and G start orthogonal: three layers are six linear maps in a row, and a product of six random
+  matrices squeezes all class tokens into a few directions, from which training did not recover.
+  """
 
   num_heads: int
   dtype: jnp.dtype = jnp.float32
@@ -44,9 +50,10 @@ class TokenUpdate(nn.Module):
   @nn.compact
   def __call__(self, token: Token, context: Tokens, keep: Keep | None = None) -> Token:
     width = token.shape[-1]
-    query = nn.Dense(width, dtype=self.dtype, name="transform")(token)
+    linear = functools.partial(nn.Dense, kernel_init=nn.initializers.orthogonal(), dtype=self.dtype)
+    query = linear(width, name="transform")(token)
     read = TokenAttention(self.num_heads, self.dtype, name="attention")(query, context, keep)
-    return nn.Dense(width, dtype=self.dtype, name="project")(query + read)
+    return linear(width, name="project")(query + read)
 
 
 class Fusion(nn.Module):

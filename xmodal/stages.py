@@ -12,7 +12,7 @@ from sbir import checkpoint, run_folder, settings
 from sbir.data.pipeline import ResizedSource, resized, train_batches
 from sbir.data.sources import open_source
 from sbir.mesh import make_mesh
-from sbir.nn.vit import SIZES, check_image_size, vit
+from sbir.nn.vit import ViT, check_image_size, vit
 from sbir.optim import make_optimizer
 from sbir.train import train
 from sbir.types import Params, UserError
@@ -123,8 +123,7 @@ def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask
 def make_teacher(config: ConfigDict) -> Teacher:
   """Returns the network of a teacher's config."""
   model, dtype = config.model, _dtype(config)
-  check_image_size((config.image_size,) * 2, model.patch_size)
-  encoders = [vit(model.size, model.patch_size, dtype) for _ in MODALITIES]
+  encoders = [make_vit(config) for _ in MODALITIES]
   check_word("model.fusion_order", model.fusion_order, ("parallel", "sequential"))
   if encoders[0].width % model.fusion_heads:
     raise UserError(
@@ -136,8 +135,14 @@ def make_teacher(config: ConfigDict) -> Teacher:
 
 def make_student(config: ConfigDict, embed_dim: int) -> Student:
   """Returns the network of a student's (or the baseline's) config."""
-  check_image_size((config.image_size,) * 2, config.model.patch_size)
-  return Student(vit(config.model.size, config.model.patch_size, _dtype(config)), embed_dim)
+  return Student(make_vit(config), embed_dim)
+
+
+def make_vit(config: ConfigDict) -> ViT:
+  """Returns the encoder of a config's `model`, which must fit its `image_size`."""
+  model = config.model
+  check_image_size((config.image_size,) * 2, model.patch_size)
+  return vit(model.size, model.patch_size, _dtype(config), model.position_std)
 
 
 def load_teacher(workdir: str) -> tuple[Teacher, Params]:
@@ -205,7 +210,7 @@ def _replace(params: Params, path: list[str], config: ConfigDict) -> Params:
   if not path:
     from sbir.pretrained import warm_start
 
-    num_heads = SIZES[config.model.size][2]
+    num_heads = make_vit(config).num_heads
     return warm_start(params, kind=config.init.kind, path=config.init.path, num_heads=num_heads)
   head, *rest = path
   return {**params, head: _replace(params[head], rest, config)}

@@ -32,7 +32,8 @@ def full(name: str) -> ConfigDict:
   config.teacher = ""  # the teacher's run folder
   steps_per_epoch = TRAIN_PHOTOS[name] // 16
   config.steps = PUBLISHED_EPOCHS * steps_per_epoch
-  config.model = ConfigDict({"size": "small" if name == "sketchy" else "tiny", "patch_size": 16})
+  size = "small" if name == "sketchy" else "tiny"
+  config.model = ConfigDict({"size": size, "patch_size": 16, "position_std": 0.02})
   config.loss.update(
     queue_size=64 if name == "sketchy" else 256,
     in_batch=False,  # True: the batch's other keys are negatives too
@@ -51,8 +52,8 @@ def full(name: str) -> ConfigDict:
 def shoe304(name: str) -> ConfigDict:
   """Returns the recipe for 200 shoes from random weights on two CPU cores."""
   config = from_scratch(full("shoe_v2"))
-  config.steps = 800
-  config.model.update(size="micro", patch_size=8)
+  config.steps = 400
+  config.model.update(size="micro", patch_size=8, position_std=1.0)
   config.loss.update(in_batch=True, both_sketches=True, target="photo")
   config.augment.update(gray=0.5, edges=True)
   return config
@@ -61,5 +62,6 @@ def shoe304(name: str) -> ConfigDict:
 def demo(name: str) -> ConfigDict:
   """Returns the recipe for the embedded data."""
   config = shoe304(name)
-  config.steps = 300
+  config.steps = 200
+  config.data.fit = "stretch"  # its photos have no white margin, so its sketches keep theirs
   return config

@@ -26,4 +26,6 @@ KINDS: dict[str, Callable[[Draw], list[Part]]] = {
 def make_object(kind: str, rng: np.random.Generator) -> list[Part]:
   """Returns one individual drawn from `rng`, centred in the picture, in a pose of its own."""
   parts = KINDS[kind](rng.uniform)
-  return fitted(parts, extent=rng.uniform(0.7, 0.85), tilt=rng.uniform(-8, 8))
+  if rng.random() < 0.5:
+    parts = [part.reflected() for part in parts]
+  return fitted(parts, extent=rng.uniform(0.62, 0.86), tilt=rng.uniform(-10, 10))

@@ -46,18 +46,18 @@ def render_sketch(
 
 def draw_hand(rng: np.random.Generator) -> Hand:
   """Returns a random sketcher."""
-  turn = np.radians(rng.uniform(-6, 6))
-  stretch = rng.uniform(0.9, 1.1) * np.exp(rng.uniform(-0.06, 0.06) * np.array([1, -1]))
+  turn = np.radians(rng.uniform(-4, 4))
+  stretch = rng.uniform(0.95, 1.05) * np.exp(rng.uniform(-0.03, 0.03) * np.array([1, -1]))
   rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
   return Hand(
     matrix=rotation * stretch,
-    shift=rng.uniform(-0.07, 0.07, 2),
+    shift=rng.uniform(-0.05, 0.05, 2),
     bends=rng.uniform((-3, -3, 0, 0), (3, 3, 2 * np.pi, 2 * np.pi), (4, 4)),
-    bend=rng.uniform(0.01, 0.03),
-    shake=rng.uniform(0.005, 0.015),
+    bend=rng.uniform(0.005, 0.02),
+    shake=rng.uniform(0.004, 0.012),
     width=rng.uniform(0.03, 0.06),
     pressure=rng.uniform(0.1, 0.5),
-    lifts=rng.uniform(0.4, 1.2),
+    lifts=rng.uniform(0.3, 1.0),
     grey=int(rng.integers(10, 90)),
   )
 
