@@ -62,6 +62,6 @@ def shoe304(name: str) -> ConfigDict:
 def demo(name: str) -> ConfigDict:
   """Returns the recipe for the embedded data."""
   config = shoe304(name)
-  config.steps = 200
+  config.steps = 250
   config.data.fit = "stretch"  # its photos have no white margin, so its sketches keep theirs
   return config
