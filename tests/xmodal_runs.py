@@ -16,6 +16,16 @@ TINY = {  # of the config shoe304, whose networks have width 96 and depth 3
   "optimizer.warmup_steps": "0",
   "data.num_threads": "1",
 }
+# Everything that a run could lose is in use: both queues go round, views and drops are drawn anew.
+RESTART = {
+  **TINY,
+  "optimizer.schedule": "constant",  # with "cosine" another number of steps is another run
+  "log_every": "1",
+  "save_every": "2",
+  "eval_every": "3",
+  "loss.queue_size": "12",
+}
+QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles in half the time
 COLUMNS = ("path", "modality", "instance", "split")
 
 
