@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 
 from sbir import trees
 from sbir.nn.attention import attend
-from sbir.nn.vit import SIZES, ViT, check_image_size, patchify, vit
+from sbir.nn.vit import SIZES, Mlp, ViT, check_image_size, patchify, vit
 from sbir.types import UserError
 
 TINY = ViT(width=24, depth=1, num_heads=3, patch_size=8)
@@ -101,6 +103,16 @@ def test_the_patch_embedding_is_the_strided_convolution(params):
   )
   ours = patchify(images(), 8) @ kernel + bias
   np.testing.assert_allclose(ours, (convolved + bias).reshape(2, 4, 24), atol=1e-4)
+
+
+def test_the_mlp_uses_the_exact_gelu():
+  """The usual tanh approximation is up to 5e-4 off, which a small golden does not notice."""
+  tokens, identity = np.linspace(-4, 4, 64, dtype=np.float32).reshape(1, 1, 64), np.eye(64, 256)
+  fc1 = {"kernel": identity, "bias": np.zeros(256)}
+  fc2 = {"kernel": identity.T, "bias": np.zeros(64)}
+  ours = Mlp().apply({"params": {"fc1": fc1, "fc2": fc2}}, tokens)
+  expected = [x / 2 * (1 + math.erf(x / math.sqrt(2))) for x in tokens.ravel().tolist()]
+  np.testing.assert_allclose(np.ravel(ours), expected, atol=1e-6)
 
 
 def test_images_need_not_be_square():
