@@ -58,8 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
       options.split, seed=options.seed, num_train=number, num_test=number, size=options.size
     )
     contact_sheet(source, options.photos).save(options.out)
-  except (UserError, OSError) as error:
+  except UserError as error:
     print(f"error: {error}", file=sys.stderr)
+    return 2
+  except (OSError, ValueError) as error:  # PIL: ValueError for an unknown file ending
+    print(
+      f"error: --out={options.out} cannot be written ({error}); "
+      "expected a .png in a folder that exists and is yours to write",
+      file=sys.stderr,
+    )
     return 2
   print(options.out)
   return 0
