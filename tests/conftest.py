@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import pytest
+
+pytest.register_assert_rewrite("tests.refusals")  # it holds fixtures, and they assert
 CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "jax"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
