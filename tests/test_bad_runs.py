@@ -1,4 +1,4 @@
-"""Run folders that do not fit, mistakes found before a long run, and all that in fresh processes."""
+"""Run folders that do not fit, mistakes found before a long run, and all in fresh processes."""
 
 import json
 import os
