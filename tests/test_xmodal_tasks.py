@@ -29,6 +29,7 @@ WEIGHTS = {"xaqc": 2.0, "distance": 3.0, "angle": 5.0}
 TASKS = {
   "teacher": lambda: teacher_task(),
   "symmetric teacher": lambda: teacher_task(symmetric=True),
+  "teacher of both sketches": lambda: teacher_task(symmetric=True, both_sketches=True),
   "photo student": lambda: student_task(start(teacher_task())[0], "photo", **WEIGHTS),
   "sketch student": lambda: student_task(start(teacher_task())[0], "sketch", **WEIGHTS),
   "released sketch student": lambda: student_task(
@@ -71,6 +72,15 @@ def test_a_task_learns_from_its_queries_and_not_from_keys_queue_or_teacher(task,
   *_, grads = outcome(task)
   assert {name for name, size in grads.items() if size > 1e-6} == learns_from
   assert all(size == 0.0 for name, size in grads.items() if name not in learns_from)
+
+
+def test_a_teacher_of_both_sketches_does_not_care_which_is_the_anchor():
+  task, batch = TASKS["teacher of both sketches"](), make_batch(dtype=np.float32)
+  params, extra = start(task, seed=1)
+  loss_of = quick_jit(lambda batch: task.loss(params, extra, {}, batch, jax.random.key(0))[0])
+  swapped = {**batch, "sketch": batch["sketch_positive"], "sketch_positive": batch["sketch"]}
+  assert float(loss_of(batch)) == pytest.approx(float(loss_of(swapped)), rel=1e-5)
+  assert float(loss_of(batch)) != pytest.approx(float(outcome("symmetric teacher")[0]), rel=1e-5)
 
 
 @pytest.mark.parametrize(

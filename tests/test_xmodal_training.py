@@ -41,7 +41,7 @@ BY_HEART = {  # nothing drawn at random: what is to be learnt is the same at eve
   "augment.scale": "0",
   "augment.shift": "0",
   "augment.gray": "0",
-  "augment.edges": "false",
+  "augment.gradients": "false",
 }
 
 

@@ -60,7 +60,7 @@ class Encoder:
     recipe, params = Recipe(**self.config.augment), put_replicated(self.params, mesh)
     apply = jax.jit(
       lambda params, images: l2_normalise(
-        self.model.apply({"params": params}, plain_view(images, self.modality, recipe))
+        self.model.apply({"params": params}, plain_view(images, recipe))
       )
     )
     indices = (photo_indices if self.modality == "photo" else sketch_indices)(source)

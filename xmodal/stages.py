@@ -28,7 +28,7 @@ SEEN_ALIKE = (  # by a teacher and its students
   "data.fit",
   "augment.mean",
   "augment.std",
-  "augment.edges",
+  "augment.gradients",
 )
 ENCODERS = {  # where the ViTs are in each stage's parameters, for weights from a file
   "teacher": ("photo_encoder", "sketch_encoder"),

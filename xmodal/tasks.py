@@ -27,6 +27,7 @@ class TeacherTask(NamedTuple):
   in_batch: bool  # the batch's other keys are negatives too, beside the queue
   normalise_query: bool  # False: as released
   symmetric: bool  # the loss in both directions, averaged; each has its own queue
+  both_sketches: bool  # the loss with anchor and positive exchanged too, averaged
   photo_drop: float  # probability that a sketch token sees nothing of its photo in training
   sketch_drop: float  # the same, of a photo token and its sketch
 
@@ -64,24 +65,33 @@ class TeacherTask(NamedTuple):
       _keep(sketch_key, anchor, self.sketch_drop),
     )
     fuse = lambda sketch: apply("fuse", photo, sketch, *keep)
-    query, key = fuse(anchor)[0], l2_normalise(fuse(positive)[1])
-    loss = self._xaqc(query, key, batch, extra["sketch_queue"])
-    metrics = {"positive_cosine": jnp.mean(jnp.sum(l2_normalise(query) * key, axis=1))}
-    extra = {**extra, "sketch_queue": queue.push(extra["sketch_queue"], key, batch["id"])}
+    of_anchor, of_positive = fuse(anchor), fuse(positive)
+    query, key = of_anchor[0], of_positive[1]
+    loss = self._contrast(query, key, batch, extra)
+    if self.both_sketches:
+      loss = (loss + self._contrast(of_positive[0], of_anchor[1], batch, extra)) / 2
+    query, key = l2_normalise(query), l2_normalise(key)
+    pushed = {"sketch_queue": queue.push(extra["sketch_queue"], key, batch["id"])}
     if self.symmetric:
-      loss = (loss + self._xaqc(key, l2_normalise(query), batch, extra["photo_queue"])) / 2
-      pushed = queue.push(extra["photo_queue"], l2_normalise(query), batch["id"])
-      extra = {**extra, "photo_queue": pushed}
-    return loss, LossOut(extra, metrics)
+      pushed["photo_queue"] = queue.push(extra["photo_queue"], query, batch["id"])
+    return loss, LossOut(pushed, {"positive_cosine": jnp.mean(jnp.sum(query * key, axis=1))})
+
+  def _contrast(self, query: Embeddings, key: Embeddings, batch: Batch, extra: Extra) -> Scalar:
+    """Returns XAQC of photo vectors against sketch vectors, and if `symmetric` of the reverse."""
+    unit_query, key = l2_normalise(query), l2_normalise(key)
+    query = unit_query if self.normalise_query else query
+    loss = self._xaqc(query, key, batch, extra["sketch_queue"])
+    if self.symmetric:
+      loss = (loss + self._xaqc(key, unit_query, batch, extra["photo_queue"])) / 2
+    return loss
 
   def _xaqc(self, query: Embeddings, key: Embeddings, batch: Batch, keys: queue.Queue) -> Scalar:
-    query = l2_normalise(query) if self.normalise_query else query
     settings = {"temperature": self.temperature, "in_batch": self.in_batch}
     return losses.xaqc(query, key, batch["id"], keys, **settings)
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
     """Returns the unit fused vectors {"photo": z_p, "sketch": z_s} of the pairs in `batch`."""
-    views = [plain_view(batch[name], name, self.recipe) for name in ("photo", "sketch")]
+    views = [plain_view(batch[name], self.recipe) for name in ("photo", "sketch")]
     fused = self.model.apply({"params": params}, *views)
     return {name: l2_normalise(z) for name, z in zip(("photo", "sketch"), fused, strict=True)}
 
@@ -165,12 +175,12 @@ class StudentTask(NamedTuple):
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
     """Returns {modality: unit vectors} of the images of the student's modality."""
-    view = plain_view(batch[self.modality], self.modality, self.recipe)
+    view = plain_view(batch[self.modality], self.recipe)
     return {self.modality: l2_normalise(self.model.apply({"params": params}, view))}
 
   def match(self, params: Params, frozen: Params, batch: Batch) -> tuple[Embeddings, Embeddings]:
     """Returns (student, teacher): the student's output must find the teacher's fused vector."""
-    views = {name: plain_view(batch[name], name, self.recipe) for name in ("photo", "sketch")}
+    views = {name: plain_view(batch[name], self.recipe) for name in ("photo", "sketch")}
     return self.embed(params, batch)[self.modality], self._targets(frozen, views, ("sketch",))
 
 
@@ -206,7 +216,7 @@ class DualEncoderTask(NamedTuple):
     """Returns unit vectors of the photos and sketches that `batch` holds."""
     return {
       name: l2_normalise(
-        self.model.apply({"params": params[name]}, plain_view(batch[name], name, self.recipe))
+        self.model.apply({"params": params[name]}, plain_view(batch[name], self.recipe))
       )
       for name in ("photo", "sketch")
       if name in batch

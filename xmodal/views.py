@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from sbir.data import augment
+from sbir.data.gradients import oriented_gradients
 from sbir.types import Key
 
 
@@ -20,30 +20,14 @@ class Recipe(NamedTuple):
   shift: float = 0.0  # of the side
   gray: float = 0.0  # probability that a photo loses its colour
   jitter: float = 0.0  # brightness, contrast and saturation of photos, 1 +- this
-  edges: bool = False  # photos become line drawings: their gradient, dark on white (evaluation too)
+  gradients: bool = False  # photos and sketches become their oriented gradients (evaluation too)
   mean: float = 0.5  # the AugReg ViTs expect .5, .5; the released code does not normalise (0, 1)
   std: float = 0.5
 
 
-def plain_view(
-  images: UInt8[Array, "b s s 3"], modality: str, recipe: Recipe
-) -> Float[Array, "b s s 3"]:
+def plain_view(images: UInt8[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
   """Returns photos or sketches as evaluation sees them: normalised, nothing drawn at random."""
-  view = augment.to_unit(images)
-  if modality == "photo" and recipe.edges:
-    view = line_drawing(view)
-  return augment.normalise(view, recipe.mean, recipe.std)
-
-
-def line_drawing(images: Float[Array, "b s s 3"]) -> Float[Array, "b s s 3"]:
-  """Returns 1 - the length of the gradient, the steepest channel's, in [0, 1]: dark where colours
-  change, white where they do not; scaled so that each image's darkest line is black."""
-  framed = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-  down = framed[:, 2:, 1:-1] - framed[:, :-2, 1:-1]
-  right = framed[:, 1:-1, 2:] - framed[:, 1:-1, :-2]
-  steepness = jnp.sqrt(jnp.max(down**2 + right**2, axis=-1, keepdims=True))
-  steepest = jnp.max(steepness, axis=(1, 2), keepdims=True)
-  return jnp.broadcast_to(1 - steepness / jnp.maximum(steepest, 1e-3), images.shape)
+  return _finish(augment.to_unit(images), recipe)
 
 
 def training_views(
@@ -61,11 +45,16 @@ def training_views(
     view = augment.to_unit(pixels)
     if name == "photo":
       view = _recolour(colour_key, view, recipe)
-      view = line_drawing(view) if recipe.edges else view
     if recipe.flip:
       view = augment.flip(view, augment.sample_flips(flip_key, len(view), recipe.flip))
-    views[name] = augment.normalise(_move(move_key, view, recipe), recipe.mean, recipe.std)
+    views[name] = _finish(_move(move_key, view, recipe), recipe)
   return views
+
+
+def _finish(images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
+  if recipe.gradients:
+    images = oriented_gradients(images)
+  return augment.normalise(images, recipe.mean, recipe.std)
 
 
 def _move(key: Key, images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:

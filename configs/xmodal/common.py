@@ -1,8 +1,12 @@
 """What the configs of XModalViT share: recipes, and the data set behind each name."""
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
-from configs.common import shared
+from configs.common import pick, shared
+
+Make = Callable[[str], ConfigDict]
 
 
 def published() -> ConfigDict:
@@ -18,7 +22,7 @@ def published() -> ConfigDict:
       "shift": 0.0,
       "gray": 0.0,  # probability that a photo loses its colour
       "jitter": 0.0,  # brightness, contrast and saturation of photos
-      "edges": False,  # True: photos become line drawings, in evaluation too
+      "gradients": False,  # True: all images become their oriented gradients, in evaluation too
       "mean": 0.5,  # as the AugReg ViTs expect; the released code does not normalise (0 and 1)
       "std": 0.5,
     }
@@ -48,7 +52,8 @@ def from_scratch(config: ConfigDict) -> ConfigDict:
   config.save_every, config.log_every, config.eval_every = 200, 20, 200
   config.log_tensorboard = False
   config.data.fit = "trim"
-  config.augment.update(flip=0.5, scale=0.08, shift=0.03, mean=1.0)
+  config.model.update(size="micro", patch_size=16, position_std=1.0)
+  config.augment.update(flip=0.5, scale=0.08, shift=0.03, gray=0.5, gradients=True, mean=1.0)
   config.optimizer.update(
     name="adamw",
     learning_rate=5e-4,
@@ -58,6 +63,14 @@ def from_scratch(config: ConfigDict) -> ConfigDict:
     clip_norm=1.0,
   )
   return config
+
+
+def named(name: str, *, full: Make, shoe304: Make, demo: Make) -> ConfigDict:
+  """Returns the config `name` of a stage, given how the stage makes its published recipe, and those
+  for two small sets, pointed at the data set of that name."""
+  published_sets = dict.fromkeys(("shoe_v2", "chair_v2", "sketchy"), full)
+  make = pick(name, {"demo": demo, "shoe304": shoe304, **published_sets})
+  return use_data(make(name), name)
 
 
 def use_data(config: ConfigDict, name: str) -> ConfigDict:

@@ -10,18 +10,13 @@ Numbers to expect: configs/xmodal/teacher.py.
 
 from ml_collections import ConfigDict
 
-from configs.common import pick
-from configs.xmodal.common import from_scratch, published, use_data
+from configs.xmodal.common import from_scratch, named, published
 from configs.xmodal.teacher import PUBLISHED_EPOCHS, TRAIN_PHOTOS
 
 
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: demo, shoe304, shoe_v2, chair_v2 or sketchy."""
-  make = pick(
-    name,
-    {"demo": demo, "shoe304": shoe304, "shoe_v2": full, "chair_v2": full, "sketchy": full},
-  )
-  return use_data(make(name), name)
+  return named(name, full=full, shoe304=shoe304, demo=demo)
 
 
 def full(name: str) -> ConfigDict:
@@ -53,15 +48,13 @@ def shoe304(name: str) -> ConfigDict:
   """Returns the recipe for 200 shoes from random weights on two CPU cores."""
   config = from_scratch(full("shoe_v2"))
   config.steps = 400
-  config.model.update(size="micro", patch_size=8, position_std=1.0)
   config.loss.update(in_batch=True, both_sketches=True, target="photo")
-  config.augment.update(gray=0.5, edges=True)
+  config.loss.update(distance=25.0, angle=50.0)  # as CRD (arXiv:1910.10699) weighs RKD
   return config
 
 
 def demo(name: str) -> ConfigDict:
   """Returns the recipe for the embedded data."""
   config = shoe304(name)
-  config.steps = 250
   config.data.fit = "stretch"  # its photos have no white margin, so its sketches keep theirs
   return config

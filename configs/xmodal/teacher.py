@@ -10,8 +10,7 @@ known to have reproduced them.
 
 from ml_collections import ConfigDict
 
-from configs.common import pick
-from configs.xmodal.common import from_scratch, published, use_data
+from configs.xmodal.common import from_scratch, named, published
 
 # The released code counts 20 000 epochs of one pair for each photo, in batches of 16, and drops the
 # rest. Shorten with --config.steps.
@@ -21,11 +20,7 @@ TRAIN_PHOTOS = {"shoe_v2": 1800, "chair_v2": 300, "sketchy": 11_250}
 
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: demo, shoe304, shoe_v2, chair_v2 or sketchy."""
-  make = pick(
-    name,
-    {"demo": demo, "shoe304": shoe304, "shoe_v2": full, "chair_v2": full, "sketchy": full},
-  )
-  return use_data(make(name), name)
+  return named(name, full=full, shoe304=shoe304, demo=demo)
 
 
 def full(name: str) -> ConfigDict:
@@ -48,6 +43,7 @@ def full(name: str) -> ConfigDict:
     in_batch=False,  # True: the batch's other keys are negatives too
     normalise_query=True,  # False as released
     symmetric=False,
+    both_sketches=False,  # True: the loss with anchor and positive exchanged too
     photo_drop=0.0,  # probability that, in training, a sketch token sees nothing of its photo
     sketch_drop=0.0,  # and a photo token nothing of its sketch
   )
@@ -58,16 +54,15 @@ def full(name: str) -> ConfigDict:
 def shoe304(name: str) -> ConfigDict:
   """Returns the recipe for 200 shoes from random weights on two CPU cores."""
   config = from_scratch(full("shoe_v2"))
-  config.steps = 600
-  config.model.update(size="micro", patch_size=8, position_std=1.0)
-  config.loss.update(in_batch=True, queue_size=0, symmetric=True, photo_drop=0.9, sketch_drop=0.9)
-  config.augment.update(gray=0.5, edges=True)
+  config.steps = 400
+  config.model.update(fusion_depth=1)
+  config.loss.update(in_batch=True, queue_size=0, symmetric=True, both_sketches=True)
+  config.loss.update(photo_drop=0.95, sketch_drop=0.95)
   return config
 
 
 def demo(name: str) -> ConfigDict:
   """Returns the recipe for the embedded data."""
   config = shoe304(name)
-  config.steps = 200
   config.data.fit = "stretch"  # its photos have no white margin, so its sketches keep theirs
   return config
