@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,13 +92,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
   """Writes `text` to `path` through a temporary neighbour, so no reader ever sees half of it."""
-  with tempfile.NamedTemporaryFile(
-    "w", dir=path.parent, prefix=f".{path.name}.", delete=False
-  ) as f:
-    f.write(text)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(f.name, path)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    with open(temporary, "w") as f:
+      f.write(text)
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
 
 
 def versions() -> dict[str, Any]:

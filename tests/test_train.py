@@ -209,3 +209,14 @@ def test_fresh_parameters_can_come_from_elsewhere_once(tmp_path):
   state = toy_train(tmp_path, steps=6, warm_start=warm_start, rate=1e-9)
   np.testing.assert_allclose(state.params["head"]["kernel"], 1.0, atol=1e-4)
   assert len(calls) == 1
+
+
+def test_text_is_written_whole_readable_by_others_and_nothing_is_left_beside_it(tmp_path):
+  path = tmp_path / "config.json"
+  (tmp_path / "plain").write_text("")
+  run_folder.write_text(path, "{}")
+  assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+  (tmp_path / "taken").mkdir()
+  with pytest.raises(OSError):
+    run_folder.write_text(tmp_path / "taken", "{}")
+  assert {found.name for found in tmp_path.iterdir()} == {"config.json", "plain", "taken"}
