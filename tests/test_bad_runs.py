@@ -12,6 +12,7 @@ from sbir.types import UserError
 from tests.refusals import MAINS, cut, line_of, rewrite
 from tests.xmodal_runs import TINY, arguments, make_pairs, start
 from xmodal import pipeline
+from xmodal.stages import load_teacher
 
 pytest_plugins = ["tests.refusals"]
 
@@ -58,6 +59,12 @@ def test_a_teacher_whose_weights_are_not_its_configs_is_refused(refuse, copies):
   line = refuse("photo_student", {"teacher": copies["teacher"]})
   assert "is of another architecture, 4 arrays differ" in line
   assert "photo_encoder/patch_embed/kernel: (192, 96) saved, (768, 96) expected" in line
+
+
+def test_a_teacher_that_is_not_finished_is_used_and_said_to_be_so(runs, capfd):
+  load_teacher(str(runs["teacher"]))
+  line = capfd.readouterr().err
+  assert line == f"teacher={runs['teacher']} is at step 1 of 400: not finished, used as is\n"
 
 
 def without_checkpoint(copies):
@@ -253,7 +260,7 @@ def test_a_test_split_that_is_missing_stops_the_pipeline_before_it_trains(tmp_pa
     (
       "xmodal.demo",
       ["--config.image_size=60"],
-      "image_size=60 must divide by patch_size=8; nearest: 56 or 64",
+      "image_size=60 must divide by patch_size=16; nearest: 48 or 64",
     ),
   ],
 )

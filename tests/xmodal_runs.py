@@ -12,6 +12,7 @@ from tests.paths import REPO
 TINY = {  # of the config shoe304, whose networks have width 96 and depth 3
   "image_size": "16",
   "batch_size": "8",
+  "model.patch_size": "8",
   "model.fusion_depth": "1",
   "optimizer.warmup_steps": "0",
   "data.num_threads": "1",

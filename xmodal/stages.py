@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sbir import checkpoint, run_folder, settings
+from sbir import checkpoint, progress, run_folder, settings
 from sbir.data.pipeline import ResizedSource, resized, train_batches
 from sbir.data.sources import open_source
 from sbir.mesh import make_mesh
@@ -146,7 +146,8 @@ def make_vit(config: ConfigDict) -> ViT:
 
 
 def load_teacher(workdir: str) -> tuple[Teacher, Params]:
-  """Returns the network and the newest parameters of a teacher's run folder.
+  """Returns the network and the newest parameters of a teacher's run folder; says so on stderr if
+  the teacher is still to be trained on.
 
   Raises: UserError if there is none, or it is not a teacher's.
   """
@@ -154,7 +155,11 @@ def load_teacher(workdir: str) -> tuple[Teacher, Params]:
   model = make_teacher(config)
   images = jnp.zeros((1, config.image_size, config.image_size, 3))
   expected = jax.eval_shape(lambda key: model.init(key, images, images), jax.random.key(0))
-  return model, checkpoint.restore_params(workdir, expected=expected["params"])
+  params = checkpoint.restore_params(workdir, expected=expected["params"])
+  if not run_folder.is_finished(workdir, config.steps):
+    step = run_folder.latest_step(workdir)
+    progress.say(f"teacher={workdir} is at step {step} of {config.steps}: not finished, used as is")
+  return model, params
 
 
 def read_teacher(workdir: str) -> ConfigDict:

@@ -6,13 +6,11 @@
 
 from ml_collections import ConfigDict
 
-from configs.common import pick
 from configs.xmodal import student
 
 
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: the student's of that name, trained on the labels alone."""
-  pick(name, dict.fromkeys(("demo", "shoe304", "shoe_v2", "chair_v2", "sketchy")))
   config = student.get_config(name)
   for key in ("teacher", "modality"):
     del config[key]

@@ -7,14 +7,12 @@ r"""How well two encoders find photos from sketches of the test split.
 
 from ml_collections import ConfigDict
 
-from configs.common import pick
 from configs.xmodal.common import use_data
 from configs.xmodal.student import get_config as student
 
 
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: demo, shoe304, shoe_v2, chair_v2 or sketchy."""
-  pick(name, dict.fromkeys(("demo", "shoe304", "shoe_v2", "chair_v2", "sketchy")))
   training = student(name)
   config = ConfigDict(
     {
