@@ -4,7 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from sbir.types import Params, UserError
 
@@ -89,3 +91,36 @@ def make_optimizer(
   else:
     raise UserError(f"optimizer={name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
   return optax.chain(*parts, optax.scale_by_learning_rate(rate))
+
+
+def cosine_table(
+  first: float, last: float, steps: int, *, warmup_steps: int = 0
+) -> Float[np.ndarray, "steps"]:
+  """Returns one number a step: a straight line from 0 to `first` over `warmup_steps`, then a half
+  cosine from `first` towards `last`, which it would reach one step after the end.
+
+  The very first step of a warm-up has 0, its last `first`; with warmup_steps = steps there is no
+  cosine. Source: DINO's cosine_scheduler, as PSKD uses it for learning rate and weight decay.
+  """
+  line = np.linspace(0, first, warmup_steps)
+  left = steps - warmup_steps
+  turn = 1 + np.cos(np.pi * np.arange(left) / max(left, 1))
+  return np.concatenate([line, last + 0.5 * (first - last) * turn])
+
+
+def tabled(table: Float[np.ndarray, "steps"]) -> optax.Schedule:
+  """Returns the schedule that reads `table` at the number of finished updates, then its last."""
+  values = np.asarray(table, np.float32)
+  return lambda count: jnp.asarray(values)[jnp.minimum(count, len(values) - 1)]
+
+
+def clip_each(max_norm: float) -> optax.GradientTransformation:
+  """Returns a transformation that scales every tensor by itself to a norm of at most `max_norm`.
+
+  By min(1, max_norm / (norm + 1e-6)). Source: DINO's clip_gradients.
+  """
+
+  def clip(grad: Array) -> Array:
+    return grad * jnp.minimum(1.0, max_norm / (jnp.linalg.norm(grad.ravel()) + 1e-6))
+
+  return optax.stateless(lambda grads, _: jax.tree.map(clip, grads))

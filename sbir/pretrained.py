@@ -75,7 +75,7 @@ def _kernel(array: np.ndarray) -> np.ndarray:
   return np.einsum("io->io", array)
 
 
-def _tokens(array: np.ndarray) -> np.ndarray:
+def tokens(array: np.ndarray) -> np.ndarray:
   return np.einsum("bnd->bnd", array)
 
 
@@ -104,8 +104,8 @@ def _from_heads(kernel: np.ndarray) -> np.ndarray:
 
 
 TIMM = (
-  Rule(r"cls_token", "cls_token", _tokens),
-  Rule(r"pos_embed", "pos_embed", _tokens),
+  Rule(r"cls_token", "cls_token", tokens),
+  Rule(r"pos_embed", "pos_embed", tokens),
   Rule(r"patch_embed\.proj\.weight", "patch_embed/kernel", _torch_patches),
   Rule(r"patch_embed\.proj\.bias", "patch_embed/bias", vector),
   Rule(r"blocks\.(\d+)\.norm([12])\.weight", r"block_\1/norm_\2/scale", vector),
@@ -124,8 +124,8 @@ TIMM_IGNORED = (r"head\.(weight|bias)",)  # the classifier of its pretraining
 _BLOCK = r"Transformer/encoderblock_(\d+)/"
 _ATTENTION = _BLOCK + r"MultiHeadDotProductAttention_1/"
 AUGREG = (
-  Rule(r"cls", "cls_token", _tokens),
-  Rule(r"Transformer/posembed_input/pos_embedding", "pos_embed", _tokens),
+  Rule(r"cls", "cls_token", tokens),
+  Rule(r"Transformer/posembed_input/pos_embedding", "pos_embed", tokens),
   Rule(r"embedding/kernel", "patch_embed/kernel", _patches),
   Rule(r"embedding/bias", "patch_embed/bias", vector),
   Rule(_BLOCK + r"LayerNorm_0/(scale|bias)", r"block_\1/norm_1/\2", vector),

@@ -31,8 +31,12 @@ class SelfAttention(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+  def __call__(
+    self, tokens: Float[Array, "b n d"], num_out: int | None = None
+  ) -> Float[Array, "b m d"]:
+    """Returns what the first `num_out` tokens (None: all) have gathered from all."""
     width = tokens.shape[-1]
     qkv = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(tokens)
-    mixed = attend(*jnp.split(qkv, 3, axis=-1), self.num_heads)
+    query, key, value = jnp.split(qkv, 3, axis=-1)
+    mixed = attend(query[:, :num_out], key, value, self.num_heads)
     return nn.Dense(width, dtype=self.dtype, name="out")(mixed)

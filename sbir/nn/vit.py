@@ -32,15 +32,21 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)). LayerNorm epsilon 1e-6 (timm)."""
+  """x + attention(norm(x)), then x + mlp(norm(x)). LayerNorm epsilon 1e-6 (timm).
+
+  Where only the first `num_out` tokens are wanted of the last block, it need not compute others.
+  """
 
   num_heads: int
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+  def __call__(
+    self, tokens: Float[Array, "b n d"], num_out: int | None = None
+  ) -> Float[Array, "b m d"]:
     normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_1")(tokens)
-    tokens = tokens + SelfAttention(self.num_heads, self.dtype, name="attention")(normed)
+    gathered = SelfAttention(self.num_heads, self.dtype, name="attention")(normed, num_out)
+    tokens = tokens[:, :num_out] + gathered
     normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_2")(tokens)
     return tokens + Mlp(self.dtype, name="mlp")(normed)
 

@@ -1,0 +1,1 @@
+"""PSKD: prototype-based selective knowledge distillation for zero-shot sketch retrieval."""
