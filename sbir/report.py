@@ -2,10 +2,12 @@
 
 import csv
 import io
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from sbir import run_folder
-from sbir.evaluate import TOP, InstanceReport
+from sbir.instances import TOP, InstanceReport
 from sbir.protocols import PROTOCOLS
 from sbir.types import UserError
 
@@ -44,15 +46,23 @@ def save_report(report: InstanceReport, folder: str | Path, name: str = "evaluat
 
   Raises: UserError if the folder cannot be written.
   """
+  text = json.dumps(report.summary(), indent=2, sort_keys=True) + "\n"
+  texts = {f"{name}.json": text, f"{name}.txt": table(report), f"{name}.csv": csv_text(report)}
+  return write_files(folder, texts)
+
+
+def write_files(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
+  """Writes {file name: text} into `folder`, each whole or not at all; returns the paths.
+
+  Raises: UserError if the folder cannot be written.
+  """
   folder = Path(folder)
-  paths = [folder / f"{name}.{ending}" for ending in ("json", "txt", "csv")]
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(paths[0], report.summary())
-    run_folder.write_text(paths[1], table(report))
-    run_folder.write_text(paths[2], csv_text(report))
+    for name, text in texts.items():
+      run_folder.write_text(folder / name, text)
   except OSError as error:
     raise UserError(
       f"{error.filename or folder} cannot be written ({error.strerror}); choose another folder"
     ) from None
-  return paths
+  return [folder / name for name in texts]

@@ -21,12 +21,17 @@ FLOORS = {
   "sbir.optim": 1,
   "sbir.mesh": 1,
   "sbir.data.augment": 1,
+  "sbir.data.colour": 1,
   "sbir.data": 2,
   "sbir.pretrained": 2,
   "sbir.run_folder": 2,
   "sbir.checkpoint": 2,
   "sbir.logs": 2,
   "sbir.plots": 2,
+  "sbir.plots_category": 2,
+  "sbir.projection": 2,
+  "sbir.html_report": 2,
+  "sbir.embedding_file": 2,
   "sbir": 3,
   "sbir.data.prepare": 3,  # mains: they parse arguments
   "sbir.data.doctor": 3,
@@ -38,7 +43,8 @@ DOORS = {
   "clu": {"sbir.logs"},
   # One door for reading images, one for drawing them (and a sheet of the drawings to look at).
   "PIL": {"sbir.data.images", "sbir.data.synthetic_raster", "sbir.data.synthetic_sheet"},
-  "matplotlib": {"sbir.plots"},
+  "matplotlib": {"sbir.plots", "sbir.plots_category"},
+  "sklearn": {"sbir.projection"},
   "tensorflow_datasets": {"sbir.data.tfds_source"},
   "grain": {"sbir.data.pipeline"},
 }

@@ -14,7 +14,7 @@ from sbir import checkpoint, plots, run_folder
 from sbir.data.pipeline import ResizedSource, eval_batches
 from sbir.data.records import photo_indices, sketch_indices
 from sbir.embed import embed_images
-from sbir.evaluate import InstanceReport, best_typical_worst, evaluate_instances
+from sbir.instances import InstanceReport, best_typical_worst, evaluate_instances
 from sbir.mesh import make_mesh, put_replicated
 from sbir.nn.losses import l2_normalise
 from sbir.report import save_report

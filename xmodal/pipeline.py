@@ -18,7 +18,7 @@ from sbir import cli
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
 
-  from sbir.evaluate import InstanceReport
+  from sbir.instances import InstanceReport
 
 STUDENTS = ("photo", "sketch")
 FILES = {

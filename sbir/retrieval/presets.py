@@ -5,16 +5,17 @@ The same embeddings give different figures under each line of work's own evaluat
 says exactly which of them it prints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from sbir.retrieval.metrics import average_precision, mean_over_queries, precision_at_k
 from sbir.retrieval.ranking import (
   Embedded,
   Hits,
+  Order,
   check_distance,
   hits_in_order,
   prepare,
@@ -25,6 +26,7 @@ from sbir.retrieval.ranking import (
 from sbir.types import UserError
 
 CUTS = (10, 50, 100, 200)
+TOP = 10  # how many of the nearest items are kept for each query
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class CategoryReport:
   warnings: list[str]
   per_query: dict[str, Float[np.ndarray, "q"]] = field(repr=False)
   preset_per_query: dict[str, dict[str, Float[np.ndarray, "q"]]] = field(repr=False)
+  query_label: Shaped[np.ndarray, "q"] = field(repr=False)  # as given
+  gallery_label: Shaped[np.ndarray, "g"] = field(repr=False)
+  num_relevant: Int[np.ndarray, "q"] = field(repr=False)  # gallery items with the query's label
+  # Of the nearest gallery items under `distance`: rows, and whether the label is the query's.
+  nearest_rows: Int[np.ndarray, "q 10"] = field(repr=False)  # -1 where the gallery is smaller
+  nearest_is_right: Bool[np.ndarray, "q 10"] = field(repr=False)
 
   def summary(self) -> dict:
     """Returns what `python -m sbir.evaluate --json` prints: no arrays, None for nan."""
@@ -119,41 +127,88 @@ def evaluate_categories(
 
   Raises: UserError on non-finite embeddings, shapes or labels that do not fit, unknown names.
   """
-  _check_choices(distance, presets, cuts)
+  check_distance(distance)
+  check_choices(presets, cuts)
   embedded = prepare(query, gallery)
-  query_label, gallery_label = _label_codes(query_label, gallery_label, len(query), len(gallery))
-  wanted = {distance, *(PRESETS[name].distance for name in presets)}
-  blocks, preset_blocks, is_tied, num_relevant = [], {name: [] for name in presets}, [], []
-  for rows, scores in score_blocks(embedded, tuple(wanted)):
-    for used in wanted:
-      hits = _block_hits(scores.pop(used), query_label[rows], gallery_label)
-      for name in presets:
-        if PRESETS[name].distance == used:
-          preset_blocks[name].append(preset_metrics(hits, PRESETS[name], cuts))
-      if used == distance:
-        blocks.append(category_metrics(hits, cuts))
-        is_tied.append(hits.is_tied)
-        num_relevant.append(hits.num_relevant)
+  preset_distance = {name: PRESETS[name].distance for name in presets}
+  return report_of_rankings(
+    _rankings(embedded, tuple({distance, *preset_distance.values()})),
+    query_label,
+    gallery_label,
+    counts=(len(query), len(gallery)),
+    dim=embedded.query.shape[1],
+    distance=distance,
+    preset_distance=preset_distance,
+    cuts=cuts,
+    notes=_notes(embedded),
+  )
+
+
+def report_of_rankings(
+  rankings: Iterator[tuple[slice, str, Order]],
+  query_label: Shaped[np.ndarray, "q"],
+  gallery_label: Shaped[np.ndarray, "g"],
+  *,
+  counts: tuple[int, int],
+  dim: int,
+  distance: str,
+  preset_distance: Mapping[str, str],
+  cuts: Sequence[int] = CUTS,
+  notes: Sequence[str] = (),
+) -> CategoryReport:
+  """Returns the report of rankings that come as (block of queries, distance, order), in order.
+
+  `counts` says how many queries and gallery items there are; `notes` join the warnings.
+  """
+  query_code, gallery_code = _label_codes(query_label, gallery_label, *counts)
+  blocks, preset_blocks, tops = [], {name: [] for name in preset_distance}, []
+  for rows, used, (order, tied_with_next) in rankings:
+    is_right = gallery_code[order] == query_code[rows, None]
+    hits = hits_in_order(is_right, tied_with_next)
+    for name in preset_distance:
+      if preset_distance[name] == used:
+        preset_blocks[name].append(preset_metrics(hits, PRESETS[name], cuts))
+    if used == distance:
+      blocks.append(category_metrics(hits, cuts))
+      top = order[:, :TOP].copy(), is_right[:, :TOP].copy()  # copies: the block is large
+      tops.append((hits.is_tied, hits.num_relevant, *top))
   per_query = _joined(blocks)
   preset_per_query = {name: _joined(parts) for name, parts in preset_blocks.items()}
-  num_relevant, ties = np.concatenate(num_relevant), int(np.concatenate(is_tied).sum())
+  is_tied, num_relevant, nearest, is_right = map(np.concatenate, zip(*tops, strict=True))
+  beyond = ((0, 0), (0, TOP - nearest.shape[1]))
+  ties = int(is_tied.sum())
   return CategoryReport(
-    queries=len(query),
-    gallery=len(gallery),
-    dim=embedded.query.shape[1],
+    queries=counts[0],
+    gallery=counts[1],
+    dim=dim,
     distance=distance,
     metrics=_means(per_query),
     presets={name: _means(values) for name, values in preset_per_query.items()},
     ties=ties,
-    warnings=_warnings(embedded, num_relevant, ties, cuts, len(gallery)),
+    warnings=[*_warnings(num_relevant, ties, cuts, counts[1]), *notes],
     per_query=per_query,
     preset_per_query=preset_per_query,
+    query_label=np.asarray(query_label),
+    gallery_label=np.asarray(gallery_label),
+    num_relevant=num_relevant,
+    nearest_rows=np.pad(nearest, beyond, constant_values=-1),
+    nearest_is_right=np.pad(is_right, beyond),
   )
 
 
-def _block_hits(scores: np.ndarray, query_label: np.ndarray, gallery_label: np.ndarray) -> Hits:
-  order, tied_with_next = sort_scores(quantise(scores))
-  return hits_in_order(gallery_label[order] == query_label[:, None], tied_with_next)
+def check_choices(presets: Sequence[str], cuts: Sequence[int]) -> None:
+  """Raises UserError on an unknown preset, or a cut below 1."""
+  unknown = [name for name in presets if name not in PRESETS]
+  if unknown:
+    raise UserError(f"preset={unknown[0]!r} must be one of: {', '.join(PRESETS)}")
+  if any(k < 1 for k in cuts):
+    raise UserError(f"k={min(cuts)} must be at least 1")
+
+
+def _rankings(embedded: Embedded, distances: tuple[str, ...]) -> Iterator[tuple[slice, str, Order]]:
+  for rows, scores in score_blocks(embedded, distances):
+    for used in distances:
+      yield rows, used, sort_scores(quantise(scores.pop(used)))
 
 
 def _joined(blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -169,7 +224,7 @@ def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
 
 
 def _warnings(
-  embedded: Embedded, num_relevant: np.ndarray, ties: int, cuts: Sequence[int], num_gallery: int
+  num_relevant: np.ndarray, ties: int, cuts: Sequence[int], num_gallery: int
 ) -> list[str]:
   num_queries, lost = len(num_relevant), int((num_relevant == 0).sum())
   notes = []
@@ -183,20 +238,16 @@ def _warnings(
       f"{ties} of {num_queries} queries have gallery items of equal score: map[plain] takes them "
       "together, the others in gallery order"
     )
-  notes += [f"k={k} is more than the gallery of {num_gallery}" for k in cuts if k > num_gallery]
+  return notes + [
+    f"k={k} is more than the gallery of {num_gallery}" for k in cuts if k > num_gallery
+  ]
+
+
+def _notes(embedded: Embedded) -> list[str]:
   zeros = int((embedded.query_norm == 0).sum() + (embedded.gallery_norm == 0).sum())
-  if zeros:
-    notes.append(f"{zeros} different embeddings are all zero: their cosine with anything is 0")
-  return notes
-
-
-def _check_choices(distance: str, presets: Sequence[str], cuts: Sequence[int]) -> None:
-  check_distance(distance)
-  unknown = [name for name in presets if name not in PRESETS]
-  if unknown:
-    raise UserError(f"preset={unknown[0]!r} must be one of: {', '.join(PRESETS)}")
-  if any(k < 1 for k in cuts):
-    raise UserError(f"k={min(cuts)} must be at least 1")
+  if not zeros:
+    return []
+  return [f"{zeros} different embeddings are all zero: their cosine with anything is 0"]
 
 
 def _label_codes(

@@ -31,6 +31,10 @@ class Hits(NamedTuple):
   num_gallery: int
 
 
+# The gallery places of each query's items, best first, and where an item ties with the next.
+Order = tuple[Int[np.ndarray, "q g"], Bool[np.ndarray, "q g-1"]]
+
+
 class Embedded(NamedTuple):
   """Checked embeddings, ready to be scored by blocks of queries."""
 
@@ -77,9 +81,7 @@ def score_blocks(
     yield rows, {name: _scores(embedded, rows, dots, name) for name in distances}
 
 
-def sort_scores(
-  scores: Shaped[np.ndarray, "q g"],
-) -> tuple[Int[np.ndarray, "q g"], Bool[np.ndarray, "q g-1"]]:
+def sort_scores(scores: Shaped[np.ndarray, "q g"]) -> Order:
   """Returns the order of falling score, and where an item scores the same as the next one.
 
   Equal scores stay in gallery order. Whole-number scores are sorted several times faster.

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from sbir.evaluate import best_typical_worst, evaluate_instances
+from sbir.instances import best_typical_worst, evaluate_instances
 from sbir.protocols import PROTOCOLS, trials
 from sbir.report import csv_text, save_report, table
 from sbir.retrieval.metrics import instance_ranks
