@@ -49,6 +49,22 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
 
 
+def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dict[str, Any]:
+  """Returns the config of a training of `method`; `key` is the config key that names the folder.
+
+  Raises: UserError if none is named, or what is there is no run of that method.
+  """
+  if not os.fspath(workdir):
+    raise UserError(f"{key}='' must name a run folder; add --config.{key}=DIR")
+  config = read_config(workdir)
+  if not isinstance(config, dict) or config.get("method") != method or "stage" not in config:
+    raise UserError(
+      f"{key}={workdir} is the run folder of something else, expected a training of {method}'s; "
+      "give the --workdir of one"
+    )
+  return config
+
+
 def latest_step(workdir: str | os.PathLike[str]) -> int | None:
   """Returns the newest saved step, or None; looks at folder names only, so it costs nothing."""
   folder = Path(workdir) / "checkpoints"

@@ -1,10 +1,14 @@
 """What the numbers of a config may be, so that one that cannot work is refused before all else."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from sbir.types import UserError
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Range(NamedTuple):
@@ -63,6 +67,29 @@ def check_numbers(config: Mapping[str, Any], ranges: Mapping[str, Range]) -> Non
       )
   if misses:
     raise UserError("; ".join(misses))
+
+
+def check_word(key: str, word: str, choices: Iterable[str]) -> None:
+  """Raises UserError if `word` is none of the choices."""
+  if word not in choices:
+    raise UserError(f"{key}={word!r} must be one of: {', '.join(choices)}")
+
+
+def check_stage(config: Mapping[str, Any], method: str, stage: str) -> None:
+  """Raises UserError if `config` is another stage's or another method's."""
+  found = (config["method"], config["stage"]) if {"method", "stage"} <= set(config) else ("", "")
+  if found != (method, stage):
+    raise UserError(
+      f"--config is that of {' '.join(found).strip() or 'something else'}, expected that of "
+      f"{method} {stage}; give --config "
+      f"configs/{method}/{stage.replace('evaluation', 'evaluate')}.py:NAME"
+    )
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+  """Returns what the towers' matrix products run in. Raises: UserError for another name."""
+  check_word("compute_dtype", name, DTYPES)
+  return DTYPES[name]
 
 
 def find(config: Mapping[str, Any], key: str) -> Any:

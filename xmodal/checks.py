@@ -3,10 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sbir import settings
 from sbir.optim import make_optimizer
 from sbir.pretrained import check_init
 from sbir.protocols import PROTOCOLS
-from sbir.settings import SEED, SHARE, SHARE_BELOW_ONE, SHARED, above_zero, at_least, check_numbers
+from sbir.settings import (
+  SEED,
+  SHARE,
+  SHARE_BELOW_ONE,
+  SHARED,
+  above_zero,
+  at_least,
+  check_numbers,
+  check_word,
+)
 from sbir.types import UserError
 
 MODALITIES = ("photo", "sketch")
@@ -40,12 +50,7 @@ def check_stage(config: Mapping[str, Any], stage: str, modality: str = "") -> No
 
   Where a modality is asked for, "photo" passes too: it is what the file of both students says.
   """
-  found = (config["method"], config["stage"]) if {"method", "stage"} <= set(config) else ("", "")
-  if found != ("xmodal", stage):
-    raise UserError(
-      f"--config is that of {' '.join(found).strip() or 'something else'}, expected that of xmodal "
-      f"{stage}; give --config configs/xmodal/{stage.replace('evaluation', 'evaluate')}.py:NAME"
-    )
+  settings.check_stage(config, "xmodal", stage)
   if not modality:
     return
   check_word("modality", config["modality"], MODALITIES)
@@ -80,12 +85,6 @@ def check_evaluation(config: Mapping[str, Any]) -> None:
   """Raises UserError if the evaluation that `config` describes cannot work."""
   check_numbers(config, EVALUATION)
   check_word("protocol", config["protocol"], PROTOCOLS)
-
-
-def check_word(key: str, word: str, choices: Any) -> None:
-  """Raises UserError if `word` is none of the choices."""
-  if word not in choices:
-    raise UserError(f"{key}={word!r} must be one of: {', '.join(choices)}")
 
 
 def _check_student(modality: str, loss: Mapping[str, Any]) -> None:

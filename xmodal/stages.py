@@ -14,15 +14,15 @@ from sbir.data.sources import open_source
 from sbir.mesh import make_mesh
 from sbir.nn.vit import ViT, check_image_size, vit
 from sbir.optim import make_optimizer
+from sbir.settings import check_word, compute_dtype
 from sbir.train import train
 from sbir.types import Params, UserError
-from xmodal.checks import MODALITIES, check_training, check_word
+from xmodal.checks import MODALITIES, check_training
 from xmodal.fusion import Fusion, Student, Teacher
 from xmodal.match import match_scorer
 from xmodal.tasks import DualEncoderTask, StudentTask, TeacherTask
 from xmodal.views import Recipe
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 SEEN_ALIKE = (  # by a teacher and its students
   "image_size",
   "data.fit",
@@ -122,7 +122,7 @@ def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask
 
 def make_teacher(config: ConfigDict) -> Teacher:
   """Returns the network of a teacher's config."""
-  model, dtype = config.model, _dtype(config)
+  model, dtype = config.model, compute_dtype(config.compute_dtype)
   encoders = [make_vit(config) for _ in MODALITIES]
   check_word("model.fusion_order", model.fusion_order, ("parallel", "sequential"))
   if encoders[0].width % model.fusion_heads:
@@ -142,7 +142,7 @@ def make_vit(config: ConfigDict) -> ViT:
   """Returns the encoder of a config's `model`, which must fit its `image_size`."""
   model = config.model
   check_image_size((config.image_size,) * 2, model.patch_size)
-  return vit(model.size, model.patch_size, _dtype(config), model.position_std)
+  return vit(model.size, model.patch_size, compute_dtype(config.compute_dtype), model.position_std)
 
 
 def load_teacher(workdir: str) -> tuple[Teacher, Params]:
@@ -178,15 +178,7 @@ def read_run(key: str, workdir: str) -> ConfigDict:
 
   Raises: UserError if none is named, or what is there is no run of ours.
   """
-  if not workdir:
-    raise UserError(f"{key}='' must name a run folder; add --config.{key}=DIR")
-  config = run_folder.read_config(workdir)
-  if not isinstance(config, dict) or config.get("method") != "xmodal" or "stage" not in config:
-    raise UserError(
-      f"{key}={workdir} is the run folder of something else, expected a training of xmodal's; "
-      "give the --workdir of one"
-    )
-  return ConfigDict(config)
+  return ConfigDict(run_folder.read_training(workdir, "xmodal", key))
 
 
 def _check_seen_alike(config: ConfigDict, teacher: ConfigDict) -> None:
@@ -195,11 +187,6 @@ def _check_seen_alike(config: ConfigDict, teacher: ConfigDict) -> None:
     here, there = settings.find(config, key), settings.find(teacher, key)
     if there is not None and here != there:
       raise UserError(f"{key}={here} is not the teacher's {there}; add --config.{key}={there}")
-
-
-def _dtype(config: ConfigDict) -> jnp.dtype:
-  check_word("compute_dtype", config.compute_dtype, DTYPES)
-  return DTYPES[config.compute_dtype]
 
 
 def _load_encoders(config: ConfigDict, params: Params) -> Params:
