@@ -5,8 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from sbir import trees
-from sbir.pretrained import TIMM, Arrays, Rule, convert, linear, tokens, vector
+from sbir import progress, trees
+from sbir.pretrained import (
+  TIMM,
+  Arrays,
+  Rule,
+  check_heads,
+  convert,
+  from_augreg,
+  linear,
+  read_npz,
+  tokens,
+  vector,
+)
 from sbir.types import Params
 
 DINO_HEAD = {0: "fc1", 2: "fc2", 4: "fc3"}  # places of the linear layers in their nn.Sequential
@@ -57,6 +68,33 @@ def from_dino(state_dict: Arrays, *, what: str = "this state dict") -> Params:
   Raises: UserError naming `what` and every entry that has no place.
   """
   return convert(state_dict, DINO, ignored=DINO_IGNORED, what=what)
+
+
+def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Params:
+  """Returns the fresh parameters `params`, or those that begin from the file of init.path.
+
+  "augreg": a ViT .npz of Google's release, the backbone alone. "dino": an .npz with the entries of
+  DINO's full checkpoint (its `teacher`, names backbone.* and head.*) or of its backbone file (names
+  without "backbone."). Where there is no head, the MLP stays random, and that is said on stderr.
+
+  Raises: UserError naming the file if it is missing, unreadable, or of another network.
+  """
+  if kind == "random":
+    return params
+  what, arrays = f"init.path={path}", read_npz(path)
+  if kind == "augreg":
+    check_heads(arrays, num_heads, what)
+    loaded = {"backbone": from_augreg(path)}
+  else:
+    is_full = any(name.startswith("backbone.") for name in arrays)
+    loaded = from_dino(arrays if is_full else _as_backbone(arrays), what=what)
+  if "head" not in loaded:
+    progress.say(f"{what} has no head: its MLP begins from random weights")
+  return begin_from(params, loaded, what=what)
+
+
+def _as_backbone(arrays: Arrays) -> Arrays:
+  return {f"backbone.{name}": array for name, array in arrays.items()}
 
 
 def begin_from(params: Params, loaded: Mapping[str, Any], *, what: str) -> Params:

@@ -20,17 +20,28 @@ NUM_MISSES_SHOWN = 8
 
 
 class Checkpoints:
-  """The checkpoints of one run folder; keeps the newest `keep`. Saves block until committed."""
+  """The checkpoints of one run folder. Saves block until committed.
+
+  Keeps the newest `keep` and, of those saved with a score, the one that scored highest.
+  """
 
   def __init__(self, workdir: str | os.PathLike[str], *, keep: int = 2):
+    policies = ocp.checkpoint_managers
+    best = policies.BestN(
+      get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
+    )
     options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+      preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=keep), best]),
+      enable_async_checkpointing=False,
+      cleanup_tmp_directories=True,
     )
     self._folder = _folder(workdir)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-  def save(self, step: int, params: Params, rest: Any, batches: Any) -> None:
-    """Saves all three parts in one commit; `batches` must be JSON."""
+  def save(
+    self, step: int, params: Params, rest: Any, batches: Any, *, score: float | None = None
+  ) -> None:
+    """Saves all three parts in one commit; `batches` must be JSON, `score` better when higher."""
     if step in self._manager.all_steps():
       return
     parts = ocp.args.Composite(
@@ -38,7 +49,8 @@ class Checkpoints:
       rest=ocp.args.StandardSave(_without_empty(rest)),
       batches=ocp.args.JsonSave(batches),
     )
-    self._manager.save(step, args=parts, force=True)
+    metrics = None if score is None else {"score": float(score)}
+    self._manager.save(step, args=parts, force=True, metrics=metrics)
 
   def restore(self, step: int, params: Params, rest: Any) -> tuple[Params, Any, Any]:
     """Returns (params, rest, batches) of `step`, laid out as the abstract `params` and `rest` say.

@@ -51,13 +51,13 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
   Raises: UserError if the batch does not divide by the devices of this process.
   """
   num_devices = len(mesh.local_devices)
-  batch_size = len(next(iter(batch.values())))
-  if batch_size % num_devices:
-    below = batch_size - batch_size % num_devices
-    nearest = f"{below} or {below + num_devices}" if below else f"{num_devices}"
-    raise UserError(
-      f"batch_size={batch_size} must divide by {num_devices} devices; nearest: {nearest}"
-    )
+  for batch_size in {len(value) for value in batch.values()}:
+    if batch_size % num_devices:
+      below = batch_size - batch_size % num_devices
+      nearest = f"{below} or {below + num_devices}" if below else f"{num_devices}"
+      raise UserError(
+        f"batch_size={batch_size} must divide by {num_devices} devices; nearest: {nearest}"
+      )
   layout = split_batch(mesh)
   return {
     name: jax.make_array_from_process_local_data(layout, value) for name, value in batch.items()

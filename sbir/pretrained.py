@@ -15,6 +15,10 @@ from sbir.types import Params, UserError
 
 Arrays = Mapping[str, np.ndarray]
 KINDS = ("random", "augreg")
+FILES = {
+  "augreg": "a ViT .npz of the AugReg release",
+  "dino": "an .npz of the entries of a DINO checkpoint",
+}
 _UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
@@ -161,7 +165,7 @@ def from_augreg(path: str | Path) -> Params:
   Source: AugReg (arXiv:2106.10270), vision_transformer vit_jax/models_vit.py.
   Raises: UserError naming the file if it cannot be read or holds something else.
   """
-  return _from_augreg(_read_npz(path), f"{path}")
+  return _from_augreg(read_npz(path), f"{path}")
 
 
 def _from_augreg(arrays: Arrays, what: str) -> Params:
@@ -195,29 +199,30 @@ def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Param
   check_init(kind, path)
   if kind == "random":
     return params
-  what, arrays = f"init.path={path}", _read_npz(path)
+  what, arrays = f"init.path={path}", read_npz(path)
   loaded = _from_augreg(arrays, what)
-  _check_heads(arrays, num_heads, what)
+  check_heads(arrays, num_heads, what)
   _check_grid(params, loaded, what)
   return trees.merge(params, loaded, what=what)
 
 
-def check_init(kind: str, path: str) -> None:
+def check_init(kind: str, path: str, *, kinds: Sequence[str] = KINDS) -> None:
   """Raises UserError if init.kind and init.path do not go together, or there is no such file.
 
   Reads nothing, so a main can call it before anything slow begins.
   """
-  if kind not in KINDS:
-    raise UserError(f"init.kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+  if kind not in kinds:
+    raise UserError(f"init.kind={kind!r} is unknown; choose one of {', '.join(kinds)}")
   if kind == "random" and path:
-    raise UserError(f"init.path={path} is not read with init.kind=random; set init.kind=augreg")
-  if kind == "augreg" and not path:
-    raise UserError("init.kind=augreg needs a file of weights; set init.path to a ViT .npz")
-  if kind == "augreg" and not Path(path).is_file():
-    raise UserError(f"init.path={path} is not a file; set it to a ViT .npz of the AugReg release")
+    raise UserError(f"init.path={path} is not read with init.kind=random; set init.kind={kinds[1]}")
+  if kind != "random" and not path:
+    raise UserError(f"init.kind={kind} needs a file of weights; set init.path to {FILES[kind]}")
+  if kind != "random" and not Path(path).is_file():
+    raise UserError(f"init.path={path} is not a file; set it to {FILES[kind]}")
 
 
-def _check_heads(arrays: Arrays, num_heads: int, what: str) -> None:
+def check_heads(arrays: Arrays, num_heads: int, what: str) -> None:
+  """Raises UserError if AugReg's file was made with another number of attention heads."""
   for name, array in arrays.items():
     if name.endswith("/query/kernel") and array.shape[1] != num_heads:
       raise UserError(
@@ -241,7 +246,7 @@ def _check_grid(params: Params, loaded: Params, what: str) -> None:
   )
 
 
-def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
   """Returns the arrays of a .npz, all of them read; pickled objects are refused."""
   if not Path(path).is_file():
     raise UserError(f"{path} is not a file; give the path of a ViT .npz")

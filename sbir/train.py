@@ -48,6 +48,7 @@ def train(
   log_every: int,
   eval_every: int,
   evaluate: Evaluate | None = None,
+  choose_by: str = "",
   warm_start: Callable[[Params], Params] | None = None,
   keep: int = 2,
   log_tensorboard: bool = True,
@@ -56,7 +57,9 @@ def train(
   """Trains until `steps` updates are done and returns the state; begins where `workdir` left off.
 
   `config` is recorded in the run folder and compared with what is there. `evaluate(params, frozen)`
-  runs every `eval_every` steps and at the end; its numbers join the line of that step. `warm_start`
+  runs every `eval_every` steps and at the end; its numbers join the line of that step, and where
+  `choose_by` names one of them, the saved step with the highest is kept beside the newest; that
+  must never be a test score. `warm_start`
   maps fresh parameters to those to begin from (weights from a file); not called on resuming.
   Where an interval (`save_every`, `log_every`, `eval_every`) is 0, only the last step counts.
 
@@ -86,7 +89,7 @@ def train(
     MetricLog(workdir, restored_step=start, tensorboard=log_tensorboard) as log,
   ):
     _announce(workdir, desc, state.params, start)
-    run = _Run(every, batches, mesh, checkpoints, log, evaluate, desc)
+    run = _Run(every, batches, mesh, checkpoints, log, evaluate, choose_by, desc)
     return run.loop(make_train_step(task, optimizer, mesh), state, frozen, first, start)
 
 
@@ -111,6 +114,7 @@ class _Run(NamedTuple):
   checkpoints: Checkpoints
   log: MetricLog
   evaluate: Evaluate | None
+  choose_by: str
   desc: str
 
   def loop(
@@ -160,8 +164,8 @@ class _Run(NamedTuple):
       if evaluates or every.due(step, every.log):
         self.log.write(step, {**numbers, **scores, **timing})
       if saves:
-        rest = _rest(state)
-        self.checkpoints.save(step, state.params, rest, self.batches.get_state())
+        rest, score = _rest(state), scores.get(self.choose_by)
+        self.checkpoints.save(step, state.params, rest, self.batches.get_state(), score=score)
 
 
 class _Pace:

@@ -1,0 +1,123 @@
+"""Refuses a config of PSKD that cannot work, before anything is read, trained or written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pskd.tasks import FEATURES
+from sbir.pretrained import check_init
+from sbir.settings import (
+  SEED,
+  SHARE,
+  SHARED,
+  Range,
+  above_zero,
+  at_least,
+  check_numbers,
+  check_word,
+)
+from sbir.types import UserError
+
+INIT_KINDS = ("random", "augreg", "dino")
+PROTOCOLS = ("zero_shot", "generalised")
+CODES = ("training", "transductive", "released")
+SELECTIONS = ("last", "best")
+TRAINING = SHARED | {
+  "epochs": at_least(1),
+  "warmup_epochs": at_least(0),
+  "skt_factor": at_least(1),
+  "accumulation": at_least(1),
+  "model.patch_size": at_least(1),
+  "model.hidden": at_least(1),
+  "model.bottleneck": at_least(1),
+  "model.position_std": above_zero(0.02),
+  "model.head_std": at_least(0),
+  "model.prototype_std": above_zero(0.02),
+  "loss.smoothing": Range("at least 0 and below 1", lambda number: 0 <= number < 1, 0.1),
+  "loss.ila_group": at_least(0),
+  "loss.skd": at_least(0),
+  "loss.ce": at_least(0),
+  "loss.ila": at_least(0),
+  "augment.flip": SHARE,
+  "augment.jitter": SHARE,
+  "augment.gray": SHARE,
+  "augment.blur": SHARE,
+  "augment.solarise": SHARE,
+  "optimizer.lr": above_zero(5e-4),
+  "optimizer.min_lr": at_least(0),
+  "optimizer.backbone_lr": at_least(0),
+  "optimizer.weight_decay": at_least(0),
+  "optimizer.weight_decay_end": at_least(0),
+  "optimizer.clip_grad": at_least(0),
+  "data.read_size": at_least(0),
+  "data.validation_classes": at_least(0),
+  "data.held_out_photos": at_least(0),
+}
+EVALUATION = {
+  "seed": SEED,
+  "batch_size": at_least(1),
+  "grid_rows": at_least(1),
+  "data.held_out_photos": at_least(0),
+  "data.validation_classes": at_least(0),
+  "codes.bits": Range("0 (none) or 16 to 256", lambda n: n == 0 or 16 <= n <= 256, 64),
+}
+
+
+def check_training(config: Mapping[str, Any]) -> None:
+  """Raises UserError if the training that `config` describes cannot work, whatever the data."""
+  check_numbers(config, TRAINING)
+  check_init(config["init"]["kind"], config["init"]["path"], kinds=INIT_KINDS)
+  if config["warmup_epochs"] > config["epochs"]:
+    raise UserError(
+      f"warmup_epochs={config['warmup_epochs']} must be at most epochs={config['epochs']}; "
+      f"set --config.warmup_epochs={config['epochs']}"
+    )
+  low, high = config["augment"]["crop"]
+  if not 0 < low <= high <= 1:
+    raise UserError(
+      f"augment.crop={low, high} must be two shares of the area, rising, above 0 and at most 1; "
+      "for instance --config.augment.crop='(0.14, 1.0)'"
+    )
+  _check_micro_batches(config)
+  if config["stage"] == "student" and not any(config["loss"][n] for n in ("skd", "ce", "ila")):
+    raise UserError(
+      "loss.skd, loss.ce and loss.ila are all 0, expected one above 0: nothing would be learnt; "
+      "set --config.loss.ce=1"
+    )
+
+
+def check_evaluation(config: Mapping[str, Any]) -> None:
+  """Raises UserError if the evaluation that `config` describes cannot work."""
+  check_numbers(config, EVALUATION)
+  check_word("protocol", config["protocol"], PROTOCOLS)
+  check_word("feature", config["feature"], FEATURES)
+  check_word("select", config["select"], SELECTIONS)
+  check_word("codes.fit", config["codes"]["fit"], CODES)
+
+
+def _check_micro_batches(config: Mapping[str, Any]) -> None:
+  """Raises UserError unless photos and sketches make micro-batches of one size, and groups."""
+  photos, factor, num = config["batch_size"], config["skt_factor"], config["accumulation"]
+  if num % factor:
+    below = num - num % factor
+    raise UserError(
+      f"accumulation={num} must divide by skt_factor={factor}, for sketches make that many fewer "
+      f"micro-batches; nearest: {below or factor} or {below + factor}"
+    )
+  if photos % num:
+    below = photos - photos % num
+    raise UserError(
+      f"batch_size={photos} must divide by accumulation={num}; nearest: {below or num} or "
+      f"{below + num}"
+    )
+  group = config["loss"].get("ila_group", 0) if config["stage"] == "student" else 0
+  if group and (photos // num) % group:
+    raise UserError(
+      f"loss.ila_group={group} must divide the {photos // num} samples of a micro-batch "
+      f"(batch_size / accumulation); or use the whole: --config.loss.ila_group=0"
+    )
+  least = 2 if config["stage"] == "student" and config["loss"]["ila"] else 1
+  if photos // num < least:
+    raise UserError(
+      f"batch_size={photos} makes micro-batches of {photos // num}, expected at least {least}: "
+      f"instances are told apart within one; set --config.batch_size={least * num}"
+    )
