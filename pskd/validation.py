@@ -1,4 +1,4 @@
-"""How well a network does during training: on seen classes that are held out of it, never on test."""
+"""How well a network does during training: on seen classes held out of it, never on test."""
 
 from collections.abc import Callable
 

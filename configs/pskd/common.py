@@ -1,4 +1,4 @@
-"""What the configs of PSKD share: the published recipe, the small one, and the data behind a name."""
+"""What the configs of PSKD share: the published recipe, a small one, and the data of each name."""
 
 from collections.abc import Callable
 
