@@ -51,14 +51,19 @@ class FileSource:
 
 def open_listing(listing: Listing) -> FileSource:
   """Returns the source of a listing. Raises: UserError for its problems and those of `check`."""
+  source = files_of(listing)
+  check(source, f"{listing.name} {listing.split} split in {listing.root}")
+  return source
+
+
+def files_of(listing: Listing) -> FileSource:
+  """Returns the source of a listing, its pairs unchecked. Raises: UserError for its problems."""
   if listing.problems:
     more = len(listing.problems) - 1
     raise UserError(
       listing.problems[0] + (f" (and {more} more: run sbir.data.doctor)" * bool(more))
     )
-  source = FileSource(listing.name, listing.split, listing.root, listing.records)
-  check(source, f"{listing.name} {listing.split} split in {listing.root}")
-  return source
+  return FileSource(listing.name, listing.split, listing.root, listing.records)
 
 
 def existing_folder(folder: str | os.PathLike) -> Path:
@@ -71,6 +76,15 @@ def existing_folder(folder: str | os.PathLike) -> Path:
     parent = next(p for p in (path, *path.parents) if p.is_dir())
     raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
   return path
+
+
+def wrong_folder(name: str, root: Path, expected: str) -> UserError:
+  """Returns what to tell of a folder that has not the layout of a data set."""
+  found = ", ".join((folder_names(root) + image_names(root))[:6]) or "neither folders nor images"
+  hint = ""
+  if (root / "manifest.csv").is_file():
+    hint = "; it has a manifest.csv: use --config.data.source=manifest"
+  return UserError(f"{root} is no {name} folder: found {found}; expected {expected}{hint}")
 
 
 def image_names(folder: Path) -> list[str]:

@@ -11,10 +11,10 @@ from sbir.data.files import (
   image_names,
   listing,
   sketch_photo_id,
+  wrong_folder,
 )
 from sbir.data.records import PHOTO, SKETCH, Record
 from sbir.data.splits import held_out
-from sbir.types import UserError
 
 SKETCHY_RENDERING = "tx_000000000000"  # the plain one; the others shift and scale the sketches
 # Where the archives of the Sketchy Database put their test list, seen from the images' folder.
@@ -36,7 +36,7 @@ def list_qmul(name: str, folder: str | os.PathLike, split: str) -> Listing:
   root = existing_folder(folder)
   folders = [f"{s}{side}" for s in ("train", "test") for side in "AB"]
   if not any((root / f).is_dir() for f in folders):
-    raise _wrong_folder(name, root, "folders trainA, trainB, testA and testB")
+    raise wrong_folder(name, root, "folders trainA, trainB, testA and testB")
   records, problems = [], []
   for modality, side in ((SKETCH, f"{split}A"), (PHOTO, f"{split}B")):
     if not (root / side).is_dir():
@@ -107,7 +107,7 @@ def _sketchy_root(name: str, folder: Path) -> Path:
   for root in (folder, folder / "256x256"):
     if all((root / modality / SKETCHY_RENDERING).is_dir() for modality in (PHOTO, SKETCH)):
       return root
-  raise _wrong_folder(
+  raise wrong_folder(
     name, folder, f"photo/{SKETCHY_RENDERING}/<class> and sketch/{SKETCHY_RENDERING}/<class>"
   )
 
@@ -123,11 +123,3 @@ def _sketchy_test(root: Path, records: Iterable[Record]) -> frozenset[str]:
     return held_out((r.category, r.instance) for r in records if r.modality == PHOTO)
   lines = path.read_text(encoding="utf-8").splitlines()
   return frozenset(os.path.splitext(line.strip())[0] for line in lines if line.strip())
-
-
-def _wrong_folder(name: str, root: Path, expected: str) -> UserError:
-  found = ", ".join((folder_names(root) + image_names(root))[:6]) or "neither folders nor images"
-  hint = ""
-  if (root / "manifest.csv").is_file():
-    hint = "; it has a manifest.csv: use --config.data.source=manifest"
-  return UserError(f"{root} is no {name} folder: found {found}; expected {expected}{hint}")

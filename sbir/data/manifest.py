@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sbir.data.files import Listing, existing_folder, listing
-from sbir.data.records import PHOTO, SKETCH, SPLITS, Record
+from sbir.data.records import ALL, PHOTO, SKETCH, SPLITS, Record
 from sbir.data.splits import held_out
 from sbir.types import UserError
 
@@ -30,16 +30,32 @@ def list_manifest(name: str, folder: str | os.PathLike, split: str) -> Listing:
   test = None
   if "split" not in rows[0]:
     test = held_out((r.get("category", ""), r["instance"]) for r in rows if r["modality"] == PHOTO)
+
+  def is_test(row: Row) -> bool:
+    return row["split"] == "test" if test is None else row["instance"] in test
+
+  return _listed(name, split, root, [row for row in rows if is_test(row) == (split == "test")])
+
+
+def list_categories(name: str, folder: str | os.PathLike) -> Listing:
+  """Returns all rows of `folder`/manifest.csv whose files exist, as one split "all".
+
+  For retrieval of categories: every row needs one, the split column is not looked at, and an image
+  without an instance is its own. Raises: as `list_manifest`.
+  """
+  root = existing_folder(folder)
+  return _listed(name, ALL, root, _read(root / FILE_NAME, by_category=True))
+
+
+def _listed(name: str, split: str, root: Path, rows: list[Row]) -> Listing:
   records, missing = [], []
   for row in rows:
-    is_test = row["split"] == "test" if test is None else row["instance"] in test
-    if is_test == (split == "test"):
-      found = (root / row["path"]).is_file()
-      (records if found else missing).append(
-        Record(
-          row["modality"], row.get("category", ""), row.get("instance", row["path"]), row["path"]
-        )
+    found = (root / row["path"]).is_file()
+    (records if found else missing).append(
+      Record(
+        row["modality"], row.get("category", ""), row.get("instance") or row["path"], row["path"]
       )
+    )
   problems = [
     f"{root / record.key} does not exist, but {FILE_NAME} lists it; copy the file or drop the row"
     for record in missing
@@ -57,15 +73,16 @@ def has_split_column(folder: str | os.PathLike) -> bool:
   return "split" in _read(existing_folder(folder) / FILE_NAME)[0]
 
 
-def _read(path: Path) -> list[Row]:
-  """Returns the rows with the known columns only, every value checked."""
+def _read(path: Path, *, by_category: bool = False) -> list[Row]:
+  """Returns the rows with the columns that matter only, every value checked."""
   try:
     with path.open(newline="", encoding="utf-8-sig") as file:
       reader = csv.DictReader(file)
       columns = [column.strip() for column in reader.fieldnames or ()]
       reader.fieldnames = columns
-      _check_columns(path, columns)
-      rows = [{c: (row[c] or "").strip() for c in COLUMNS if c in columns} for row in reader]
+      _check_columns(path, columns, by_category)
+      kept = [c for c in columns if c in COLUMNS and not (by_category and c == "split")]
+      rows = [{c: (row[c] or "").strip() for c in kept} for row in reader]
   except OSError as error:
     raise UserError(
       f"{path} cannot be read ({error.strerror}); expected a table with columns "
@@ -73,16 +90,17 @@ def _read(path: Path) -> list[Row]:
     ) from None
   except (UnicodeDecodeError, csv.Error) as error:
     raise UserError(f"{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8") from None
-  _check_rows(path, rows)
+  _check_rows(path, rows, "category" if by_category else "instance")
   return rows
 
 
-def _check_columns(path: Path, columns: list[str]) -> None:
+def _check_columns(path: Path, columns: list[str], by_category: bool) -> None:
   missing = [c for c in ("path", "modality") if c not in columns]
-  if "instance" not in columns and "category" not in columns:
-    missing.append("instance or category")
-  if "instance" not in columns and "split" not in columns:
-    missing.append("split")
+  if by_category:
+    missing += [c for c in ("category",) if c not in columns]
+  elif "instance" not in columns:
+    missing += [] if "category" in columns else ["instance or category"]
+    missing += [] if "split" in columns else ["split"]
   if missing:
     raise UserError(
       f"{path} lacks the columns {', '.join(missing)}; found {', '.join(columns) or 'none'}; "
@@ -90,7 +108,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     )
 
 
-def _check_rows(path: Path, rows: list[Row]) -> None:
+def _check_rows(path: Path, rows: list[Row], needed: str) -> None:
   if not rows:
     raise UserError(f"{path} has no rows; expected one for each image")
   for line, row in enumerate(rows, start=2):
@@ -99,8 +117,9 @@ def _check_rows(path: Path, rows: list[Row]) -> None:
         raise UserError(
           f"{path}, row {line}: {column} {row[column]!r}, expected {' or '.join(expected)}"
         )
-    if "instance" in row and not row["instance"]:
-      raise UserError(f"{path}, row {line}: no instance, expected the id of the photo")
+    if not row.get(needed, "as the path"):
+      expected = {"instance": "the id of the photo", "category": "the name of the class"}[needed]
+      raise UserError(f"{path}, row {line}: no {needed}, expected {expected}")
     if not row["path"] or _leaves(row["path"]):
       raise UserError(
         f"{path}, row {line}: path {row['path']!r} leaves the data folder, expected one inside "

@@ -13,6 +13,7 @@ from sbir.types import UserError
 PHOTO = "photo"
 SKETCH = "sketch"
 SPLITS = ("train", "test")
+ALL = "all"  # the one split of a set that is divided by class
 
 
 @dataclass(frozen=True, order=True)

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from sbir.data.files import FileSource, existing_folder
 from sbir.data.images import decode
-from sbir.data.records import Record, check
+from sbir.data.records import ALL, Record, check
 from sbir.progress import track
 from sbir.types import UserError
 
@@ -57,6 +57,21 @@ def open_tfds(name: str, data_dir: str | os.PathLike, split: str) -> TfdsSource:
   `data_dir` may also be the set's own folder, with its dataset_info.json.
   Raises: UserError if it is not there, lacks the split, or fails `records.check`.
   """
+  source = _open(name, data_dir, split, "")
+  check(source, f"{name} {split} split in {source.root}")
+  return source
+
+
+def open_unpaired(name: str, data_dir: str | os.PathLike) -> TfdsSource:
+  """Returns all images of the set that `sbir.data.prepare --zero_shot` wrote to `data_dir`.
+
+  Raises: UserError if it is not there, or was written for retrieval of instances.
+  """
+  return _open(name, data_dir, ALL, " --zero_shot")
+
+
+def _open(name: str, data_dir: str | os.PathLike, split: str, flag: str) -> TfdsSource:
+  """Returns a split, its pairs unchecked; `flag` is that of `prepare` which writes it."""
   import tensorflow_datasets as tfds
 
   root = _version_folder(name, existing_folder(data_dir))
@@ -68,7 +83,7 @@ def open_tfds(name: str, data_dir: str | os.PathLike, split: str) -> TfdsSource:
   if split not in rows or split not in builder.info.splits:
     raise UserError(
       f"{root} has no records of split {split!r}, found {', '.join(rows) or 'none'}; "
-      "write it with python -m sbir.data.prepare"
+      f"write it with python -m sbir.data.prepare{flag}"
     )
   records = tuple(Record(*row) for row in rows[split])
   examples = builder.as_data_source(split)
@@ -76,9 +91,7 @@ def open_tfds(name: str, data_dir: str | os.PathLike, split: str) -> TfdsSource:
     raise UserError(
       f"{root}: {len(examples)} {split} examples but {len(records)} records; prepare it again"
     )
-  source = TfdsSource(builder.info.name, split, root, records, examples)
-  check(source, f"{name} {split} split in {root}")
-  return source
+  return TfdsSource(builder.info.name, split, root, records, examples)
 
 
 def write_tfds(name: str, sources: Mapping[str, FileSource], data_dir: Path) -> Path:
