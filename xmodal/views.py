@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Float, UInt8
 
-from sbir.data import augment
+from sbir.data import augment, colour
 from sbir.data.gradients import oriented_gradients
 from sbir.types import Key
 
@@ -70,7 +70,7 @@ def _move(key: Key, images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Ar
 def _recolour(key: Key, images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
   jitter_key, gray_key = jax.random.split(key)
   if recipe.jitter:
-    jitters = augment.sample_jitters(
+    jitters = colour.sample_jitters(
       jitter_key,
       len(images),
       brightness=recipe.jitter,
@@ -79,7 +79,7 @@ def _recolour(key: Key, images: Float[Array, "b s s 3"], recipe: Recipe) -> Floa
       hue=0.0,
       probability=1.0,
     )
-    images = augment.jitter(images, jitters)
+    images = colour.jitter(images, jitters)
   if recipe.gray:
-    images = augment.grayscale(images, augment.sample_grays(gray_key, len(images), recipe.gray))
+    images = colour.grayscale(images, colour.sample_grays(gray_key, len(images), recipe.gray))
   return images
