@@ -1,6 +1,7 @@
 """The folder of one run: which config it belongs to, and with which versions it was made."""
 
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -9,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sbir.types import UserError
 
@@ -67,10 +70,15 @@ def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dic
 
 def latest_step(workdir: str | os.PathLike[str]) -> int | None:
   """Returns the newest saved step, or None; looks at folder names only, so it costs nothing."""
+  return max(saved_steps(workdir), default=None)
+
+
+def saved_steps(workdir: str | os.PathLike[str]) -> list[int]:
+  """Returns the saved steps, rising."""
   folder = Path(workdir) / "checkpoints"
   if not folder.is_dir():
-    return None
-  return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
+    return []
+  return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
 def is_finished(workdir: str | os.PathLike[str], steps: int) -> bool:
@@ -108,10 +116,22 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
   """Writes `text` to `path` through a temporary neighbour, so no reader ever sees half of it."""
+  write_bytes(path, text.encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes named arrays as .npz, whole or not at all."""
+  buffer = io.BytesIO()
+  np.savez(buffer, **arrays)
+  write_bytes(path, buffer.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+  """Writes `data` to `path` through a temporary neighbour, so no reader ever sees half of it."""
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
-    with open(temporary, "w") as f:
-      f.write(text)
+    with open(temporary, "wb") as f:
+      f.write(data)
       f.flush()
       os.fsync(f.fileno())
     os.replace(temporary, path)

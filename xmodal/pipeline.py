@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sbir import cli
+from sbir import chain, cli
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -31,21 +31,12 @@ FILES = {
 
 def main(arguments: Sequence[str]) -> None:
   """Parses the command line and runs every stage."""
-  overrides, rest = cli.split_overrides(arguments)
-  flags = cli.parser(__doc__)
-  flags.add_argument("name", metavar="NAME", help="which config: demo, shoe304, shoe_v2, ...")
-  flags.add_argument("--data", default="", metavar="DIR", help="the data folder (demo: none)")
-  flags.add_argument(
-    "--workdir", required=True, metavar="W", type=cli.folder, help="where the run folders go"
-  )
-  options = flags.parse_args(rest)
+  request = chain.parse(arguments, __doc__)
   from sbir.report import table
 
-  if options.data:
-    overrides = {"data.dir": options.data, **overrides}
-  report = run(options.name, options.workdir, overrides)
+  report = run(*request)
   print(table(report), end="")
-  print(f"pictures and lists: {Path(options.workdir) / 'evaluation'}")
+  print(f"pictures and lists: {Path(request.workdir) / 'evaluation'}")
 
 
 def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "InstanceReport":
@@ -80,18 +71,7 @@ def load_configs(
 
   Raises: UserError for an unknown name, or an override that no stage has.
   """
-  plain = {stage: cli.load_config(f"{file}:{name}") for stage, file in FILES.items()}
-  keys = {stage: set(cli.config_keys(config)) for stage, config in plain.items()}
-  for key in overrides.keys() - set.union(*keys.values()):
-    cli.load_config(f"{FILES['teacher']}:{name}", {key: overrides[key]})  # raises, with near names
-  links = _links(Path(workdir))
-  return {
-    stage: cli.load_config(
-      f"{file}:{name}",
-      {key: text for key, text in overrides.items() if key in keys[stage]} | links[stage],
-    )
-    for stage, file in FILES.items()
-  }
+  return chain.load_configs(FILES, name, overrides, _links(Path(workdir)))
 
 
 def _links(folder: Path) -> dict[str, dict[str, str]]:

@@ -1,0 +1,209 @@
+"""Measures a trained network on classes it has never seen."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from pskd.checks import check_evaluation
+from pskd.embedding import Embedded, Embedder
+from pskd.model import TwoTokenNet
+from pskd.pictures import draw, write_page
+from pskd.prototypes import correlation_matrix, prototypes_of
+from pskd.stages import load_net, make_recipe, open_part, read_run
+from pskd.tasks import init_net
+from pskd.validation import CHOOSE_BY
+from sbir import run_folder
+from sbir.category_report import save_report
+from sbir.data.class_splits import ClassSplit
+from sbir.data.pipeline import ResizedSource
+from sbir.logs import read_metrics
+from sbir.mesh import make_mesh, put_replicated
+from sbir.retrieval.presets import CategoryReport, evaluate_categories
+from sbir.types import Params, UserError
+
+PROTOCOL_TEXTS = {
+  "zero_shot": "zero-shot: sketches of unseen classes, gallery of photos of unseen classes",
+  "generalised": "generalised zero-shot: sketches of unseen classes, gallery of their photos and "
+  "of {} photos of seen classes, {}",
+}
+
+
+class Network(NamedTuple):
+  """A network of a run folder, with the config it was trained under."""
+
+  config: ConfigDict
+  model: TwoTokenNet
+  params: Params
+  step: int
+
+  def untrained(self, seed: int) -> "Network":
+    """Returns the same network with fresh random weights: what it finds without any training."""
+    key = jax.random.key(seed)
+    return self._replace(params=init_net(self.model, key, self.config.image_size), step=0)
+
+
+class Test(NamedTuple):
+  """What is asked, and of what."""
+
+  split: ClassSplit
+  queries: ResizedSource  # its sketches
+  gallery: list[ResizedSource]  # their photos
+  protocol: str  # in words
+
+
+def evaluate_network(config: ConfigDict, workdir: str | Path) -> CategoryReport:
+  """Returns the report of the network in `config.model`; leaves numbers and pictures in `workdir`.
+
+  Raises: UserError if the run folder is missing, the data is not what it was trained beside, or a
+    test class was trained on.
+  """
+  check_evaluation(config)
+  run_folder.check(workdir, config)
+  network = load_network(config.model, config.select)
+  test = open_test(config, network)
+  report, query, gallery = measure(config, network, test)
+  run_folder.open_run(workdir, config)
+  about = describe(config, network, test)
+  sketches = [r.key for r in test.queries.records if r.modality == "sketch"]
+  photos = [r.key for part in test.gallery for r in part.records if r.modality == "photo"]
+  save_report(report, workdir, about=about, query_names=sketches, gallery_names=photos)
+  save_embeddings(Path(workdir) / "embeddings.npz", query, gallery)
+  draw(
+    Path(workdir),
+    report,
+    test.queries,
+    test.gallery,
+    (query, gallery),
+    np.asarray(correlation_matrix(prototypes_of(network.params))),
+    network.config.classes,
+    rows=config.grid_rows,
+    seed=config.seed,
+  )
+  write_page(Path(workdir), report, about, f"{config.data.name}: photos of unseen classes")
+  return report
+
+
+def load_network(workdir: str, select: str = "last") -> Network:
+  """Returns the network of a run folder after its last step, or the best on validation classes.
+
+  Raises: UserError if there is none, or no step was measured on validation classes.
+  """
+  config = read_run(workdir, "model")
+  step = None if select == "last" else best_step(workdir)
+  model, params = load_net(workdir, "model", step)
+  return Network(config, model, params, step or run_folder.latest_step(workdir) or 0)
+
+
+def best_step(workdir: str) -> int:
+  """Returns the saved step with the highest score on the validation classes.
+
+  Raises: UserError if no saved step has one.
+  """
+  saved = run_folder.saved_steps(workdir)
+  scores = {row["step"]: row.get(CHOOSE_BY) for row in read_metrics(Path(workdir))}
+  scored = {step: scores[step] for step in saved if scores.get(step) is not None}
+  if not scored:
+    raise UserError(
+      f"select=best, but no saved step of {workdir} was measured on validation classes; train with "
+      "--config.data.validation_classes=N and eval_every equal to save_every, or use select=last"
+    )
+  return max(scored, key=scored.get)
+
+
+def open_test(config: ConfigDict, network: Network) -> Test:
+  """Returns the test sketches and the gallery that `config.protocol` asks for."""
+  trained = network.config
+  data = {**config.data.to_dict(), "fit": trained.data.fit}
+  where = {"data": data}
+  queries, split = open_part(where, "test", trained.image_size)
+  if known := sorted(set(split.unseen) & set(trained.classes)):
+    raise UserError(
+      f"model={config.model} was trained on {len(known)} of the {len(split.unseen)} test classes "
+      f"(first: {known[0]}); use the data.split it was trained with"
+    )
+  if config.protocol == "zero_shot":
+    return Test(split, queries, [queries], PROTOCOL_TEXTS["zero_shot"])
+  held_out = trained.data.held_out_photos
+  if data["held_out_photos"] != held_out:
+    raise UserError(
+      f"data.held_out_photos={data['held_out_photos']} is not the {held_out} that model="
+      f"{config.model} was trained with; set --config.data.held_out_photos={held_out}"
+    )
+  seen, _ = open_part(where, "seen", trained.image_size)
+  recipe = f"{held_out} of each class, held out of training" if held_out else "all trained on"
+  text = PROTOCOL_TEXTS["generalised"].format(len(seen.records), recipe)
+  return Test(split, queries, [queries, seen], text)
+
+
+def measure(
+  config: ConfigDict, network: Network, test: Test
+) -> tuple[CategoryReport, Embedded, Embedded]:
+  """Returns the report, and the embeddings of sketches and gallery that it was made from."""
+  mesh = make_mesh(**config.mesh)
+  recipe = make_recipe(network.config.augment)
+  embedder = Embedder(network.model, recipe, mesh, feature=config.feature)
+  params = put_replicated(network.params, mesh)
+  embed = lambda part, modality: embedder.embed(params, part, modality, config.batch_size)
+  query = embed(test.queries, "sketch")
+  gallery = joined([embed(part, "photo") for part in test.gallery])
+  labels = query.label, gallery.label
+  if not config.codes.bits:
+    return evaluate_categories(query.vectors, gallery.vectors, *labels), query, gallery
+  training = None
+  if config.codes.fit == "training":
+    data = {**config.data.to_dict(), "fit": network.config.data.fit}
+    seen, _ = open_part({"data": data}, "train", network.config.image_size)
+    training = np.concatenate([embed(seen, modality).vectors for modality in ("sketch", "photo")])
+  codes = encode_pair(
+    query.vectors,
+    gallery.vectors,
+    bits=config.codes.bits,
+    fit=config.codes.fit,
+    training=training,
+    seed=config.seed,
+  )
+  return evaluate_codes(*codes, *labels), query, gallery
+
+
+def joined(parts: list[Embedded]) -> Embedded:
+  """Returns the images of all parts, one after another."""
+  return Embedded(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def describe(config: ConfigDict, network: Network, test: Test) -> dict[str, str]:
+  """Returns what a reader must know of where the figures come from."""
+  trained, split = network.config, test.split
+  codes = "none: real-valued, cosine"
+  if config.codes.bits:
+    codes = f"{config.codes.bits} bits, PCA and ITQ, fit {config.codes.fit}, Hamming distance"
+  return {
+    "network": f"{trained.stage} {config.model}, step {network.step} of {trained.steps} "
+    f"({config.select})",
+    "protocol": test.protocol,
+    "data": f"{config.data.name} ({config.data.source})",
+    "split": f"{split.name}: {len(split.unseen)} unseen classes, SHA-256 {split.sha256[:16]}; "
+    f"{len(trained.classes)} trained on",
+    "feature": config.feature,
+    "codes": codes,
+  }
+
+
+def save_embeddings(path: Path, query: Embedded, gallery: Embedded) -> None:
+  """Writes what `python -m sbir.evaluate --embeddings` reads, whole or not at all."""
+  arrays: Mapping[str, np.ndarray] = {
+    "query": query.vectors,
+    "gallery": gallery.vectors,
+    "query_label": query.label,
+    "gallery_label": gallery.label,
+  }
+  run_folder.write_arrays(path, arrays)
+
+
+def measure_untrained(config: ConfigDict) -> CategoryReport:
+  """Returns the report of `config.model`'s network with fresh random weights."""
+  network = load_network(config.model, config.select).untrained(config.seed)
+  return measure(config, network, open_test(config, network))[0]

@@ -1,0 +1,107 @@
+r"""Trains and evaluates PSKD whole: teacher, student, and what each finds of unseen classes.
+
+  python -m pskd.pipeline sketchy21 --data DIR --workdir runs/sketchy21
+  python -m pskd.pipeline sketchy_mini --data DIR --workdir runs/mini --config.seed=1
+
+Names: demo, sketchy_mini, sketchy21, sketchy25, tuberlin, quickdraw. Each stage has a folder in the
+workdir (teacher, student, teacher_evaluation, evaluation). The same command again resumes where it
+was stopped and skips what is finished. --config.KEY=VALUE goes to every stage that has KEY; to
+change one stage alone, run its own main on that folder first.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sbir import chain, cli
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
+
+  from sbir.retrieval.presets import CategoryReport
+
+FILES = {
+  "teacher": "configs/pskd/teacher.py",
+  "student": "configs/pskd/student.py",
+  "teacher_evaluation": "configs/pskd/evaluate.py",
+  "evaluation": "configs/pskd/evaluate.py",
+}
+SHOWN = {"map@all[voc]": "mAP@all[voc]", "prec@100[N]": "Prec@100[N]"}
+
+
+class Results(NamedTuple):
+  """What a whole run found on the unseen classes."""
+
+  student: "CategoryReport"
+  rows: dict[str, dict[str, float]]  # "chance", "untrained", "teacher", "student": metrics
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Parses the command line and runs every stage."""
+  request = chain.parse(arguments, __doc__)
+  results = run(*request)
+  print(f"\n{format_rows(results)}")
+  print(f"\nreport: {Path(request.workdir) / 'evaluation' / 'report.html'}")
+
+
+def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results:
+  """Runs or resumes all stages of config `name` in `workdir`; returns what was found."""
+  from pskd.measure import evaluate_network, measure_untrained
+  from pskd.stages import train_stage
+  from sbir.retrieval.category_stats import chance
+
+  folder = Path(workdir)
+  configs = load_configs(name, folder, overrides)
+  check(configs, folder)
+  for stage in ("teacher", "student"):
+    train_stage(configs[stage], str(folder / stage))
+  teacher, student = (
+    evaluate_network(configs[stage], folder / stage)
+    for stage in ("teacher_evaluation", "evaluation")
+  )
+  rows = {
+    "chance": chance(student),
+    "untrained": measure_untrained(configs["evaluation"]).metrics,
+    "teacher": teacher.metrics,
+    "student": student.metrics,
+  }
+  return Results(student, rows)
+
+
+def check(configs: Mapping[str, "ConfigDict"], folder: Path) -> None:
+  """Raises UserError for what would stop any stage, so that none stops after hours of another."""
+  from pskd.checks import check_evaluation, check_training
+  from pskd.stages import open_part
+
+  for stage, config in configs.items():
+    (check_evaluation if stage.endswith("evaluation") else check_training)(config)
+  image_size = configs["teacher"].image_size
+  open_part(configs["evaluation"], "test", image_size)
+
+
+def load_configs(name: str, folder: Path, overrides: Mapping[str, str]) -> dict[str, "ConfigDict"]:
+  """Returns {stage: config} in the order of FILES, linked up.
+
+  Raises: UserError for an unknown name, or an override that no stage has.
+  """
+  links = {
+    "teacher": {},
+    "student": {"teacher": str(folder / "teacher")},
+    "teacher_evaluation": {"model": str(folder / "teacher")},
+    "evaluation": {"model": str(folder / "student")},
+  }
+  return chain.load_configs(FILES, name, overrides, links)
+
+
+def format_rows(results: Results) -> str:
+  """Returns a table of mAP and precision in per cent, a line for each of the rows."""
+  report = results.student
+  head = f"{report.queries} sketches of unseen classes, gallery of {report.gallery} photos"
+  lines = [f"{head:56}" + "".join(f"{word:>14}" for word in SHOWN.values())]
+  for name, metrics in results.rows.items():
+    lines.append(f"{name:56}" + "".join(f"{100 * metrics[key]:>12.1f} %" for key in SHOWN))
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  cli.tool(main)
