@@ -7,16 +7,20 @@ VENV=$ROOT/.venv
 VENV_PYTHON=$VENV/bin/python
 LOG=$VENV/setup.log
 INSTALLING=$VENV/.installing # there while pip works: found at a start, it means pip was killed
-METHODS="xmodal"
+METHODS="xmodal pskd"
 
 usage() {
   cat <<'EOF'
 usage: ./launch.sh COMMAND [ARGUMENTS]
 
-  demo [xmodal] [--json] [--workdir W]   train on the embedded data and find photos from sketches
-  train xmodal NAME --data DIR --workdir W [--config.key=value ...]
+  demo [xmodal|pskd] [--json] [--workdir W]
+                                         train on the embedded data and find photos from sketches
+                                         (xmodal: the very photo; pskd: photos of unseen classes)
+  train METHOD NAME --data DIR --workdir W [--config.key=value ...]
                                          teacher, students and evaluation on a real data set
-                                         (NAME: shoe_v2, chair_v2, sketchy, shoe304, demo)
+                                         (xmodal: shoe_v2, chair_v2, sketchy, shoe304, demo;
+                                         pskd: sketchy21, sketchy25, tuberlin, quickdraw,
+                                         sketchy_mini, demo)
   test [pytest arguments]                style checks and the whole test suite
   setup [--dev]                          only make .venv (--dev: with what the tests need)
   help                                   this text
@@ -175,7 +179,7 @@ main() {
       ;;
     train)
       method=${1:-}
-      [ -n "$method" ] || die "train what? ./launch.sh train xmodal NAME --data DIR --workdir W"
+      [ -n "$method" ] || die "train what? ./launch.sh train METHOD NAME --data DIR --workdir W"
       check_method "$method"
       shift
       setup

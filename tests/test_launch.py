@@ -43,9 +43,9 @@ def launch(clone, *arguments):
   ("arguments", "message"),
   [
     (["demmo"], "unknown command 'demmo'; choose one of: setup, demo, train, test, help"),
-    (["demo", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal"),
-    (["train", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal"),
-    (["train"], "train what? ./launch.sh train xmodal NAME --data DIR --workdir W"),
+    (["demo", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
+    (["train", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
+    (["train"], "train what? ./launch.sh train METHOD NAME --data DIR --workdir W"),
     (["setup", "--fast"], "setup knows only --dev, not '--fast'"),
   ],
 )
@@ -59,7 +59,7 @@ def test_an_unknown_word_is_one_line_and_sets_nothing_up(clone, arguments, messa
 def test_help_lists_the_commands(clone, arguments):
   result = launch(clone, *arguments)
   assert result.returncode == 0
-  assert "train xmodal NAME --data DIR --workdir W" in result.stdout
+  assert "train METHOD NAME --data DIR --workdir W" in result.stdout
 
 
 def test_continuous_integration_calls_the_test_command_and_nothing_else(clone):
