@@ -16,7 +16,14 @@ from sbir.category_report import (
   save_report,
   table,
 )
-from sbir.retrieval.category_stats import chance, class_mean, class_rows, headlines, intervals
+from sbir.retrieval.category_stats import (
+  best_typical_worst,
+  chance,
+  class_mean,
+  class_rows,
+  headlines,
+  intervals,
+)
 from sbir.retrieval.presets import evaluate_categories
 from sbir.retrieval.ranking import nearest
 from sbir.types import UserError
@@ -216,3 +223,23 @@ def test_names_of_bytes_are_written_as_text(tmp_path):
   report = evaluate_categories(np.eye(2), np.eye(2), labels, labels)
   assert [row.name for row in class_rows(report)] == ["cat", "dog"]
   assert [row["class"] for row in lines_of(query_csv(report))] == ["cat", "dog"]
+
+
+# Queries to show ----------------------------------------------------------------------------------
+
+
+def test_best_typical_and_worst_are_of_many_classes_and_none_comes_twice(report):
+  picked = best_typical_worst(report, 2)
+  assert [word for word, _ in picked] == ["best"] * 2 + ["typical"] * 2 + ["worst"] * 2
+  rows = [row for _, row in picked]
+  values, label = report.per_query["map@all[voc]"][rows], report.query_label[rows]
+  assert len(set(rows)) == 6
+  assert values[0] == report.per_query["map@all[voc]"].max()
+  assert values[5] == report.per_query["map@all[voc]"].min()
+  assert (np.diff(values) <= 0).all()
+  assert all(label[i] != label[i + 1] for i in (0, 2, 4))
+
+
+def test_few_queries_are_shown_once_and_those_without_relevant_items_never():
+  report = evaluate_categories(np.eye(3), np.eye(3), np.array([0, 1, 9]), np.array([1, 0, 0]))
+  assert sorted(row for _, row in best_typical_worst(report, 2)) == [0, 1]

@@ -27,6 +27,7 @@ FLOORS = {
   "sbir.run_folder": 2,
   "sbir.checkpoint": 2,
   "sbir.logs": 2,
+  "sbir.drawing": 2,
   "sbir.plots": 2,
   "sbir.plots_category": 2,
   "sbir.projection": 2,
@@ -43,7 +44,7 @@ DOORS = {
   "clu": {"sbir.logs"},
   # One door for reading images, one for drawing them (and a sheet of the drawings to look at).
   "PIL": {"sbir.data.images", "sbir.data.synthetic_raster", "sbir.data.synthetic_sheet"},
-  "matplotlib": {"sbir.plots", "sbir.plots_category"},
+  "matplotlib": {"sbir.drawing", "sbir.plots", "sbir.plots_category"},
   "sklearn": {"sbir.projection"},
   "tensorflow_datasets": {"sbir.data.tfds_source"},
   "grain": {"sbir.data.pipeline"},

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sbir import plots
+from sbir import drawing, plots
 from sbir.types import UserError
 from tests.paths import REPO
 
-GREEN = (26, 152, 80)  # plots.RIGHT
-PITCH = round((plots.CELL + plots.GAP) * plots.DPI)
+GREEN = (26, 152, 80)  # drawing.RIGHT
+PITCH = round((drawing.CELL + drawing.GAP) * drawing.DPI)
 
 
 def grey(num):
@@ -42,20 +42,20 @@ def test_the_frame_is_around_the_right_photo_and_nowhere_else(tmp_path):
   third = green_box(grid(tmp_path / "b.png", [2]))
   assert third[0] - first[0] == pytest.approx(2 * PITCH, abs=1)
   assert third[1] == first[1]
-  assert first[2] - first[0] < 1.1 * plots.CELL * plots.DPI
+  assert first[2] - first[0] < 1.1 * drawing.CELL * drawing.DPI
 
 
 def test_a_missed_photo_is_framed_only_in_its_own_column(tmp_path):
   assert green_box(grid(tmp_path / "a.png", [None])) is None
   last = green_box(grid(tmp_path / "b.png", [None], right=grey(1)))
   fourth = green_box(grid(tmp_path / "c.png", [3]))
-  assert last[0] - fourth[0] == pytest.approx(PITCH + plots.ASIDE * plots.DPI, abs=2)
+  assert last[0] - fourth[0] == pytest.approx(PITCH + drawing.ASIDE * drawing.DPI, abs=2)
 
 
 def test_a_photo_that_was_found_is_not_shown_again_as_missed(tmp_path):
   mixed = pixels(grid(tmp_path / "a.png", [0, None], right=grey(2)))
   columns = np.flatnonzero((mixed[: mixed.shape[0] // 2] == GREEN).all(axis=2).any(axis=0))
-  assert columns.max() - columns.min() < 1.1 * plots.CELL * plots.DPI
+  assert columns.max() - columns.min() < 1.1 * drawing.CELL * drawing.DPI
 
 
 def test_every_query_has_its_row(tmp_path):

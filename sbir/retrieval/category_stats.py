@@ -78,6 +78,37 @@ def class_mean(report: CategoryReport) -> dict[str, float]:
   }
 
 
+def best_typical_worst(report: CategoryReport, num: int = 2) -> list[tuple[str, int]]:
+  """Returns ("best" | "typical" | "worst", row of the query) for `num` queries each, best first.
+
+  By average precision (interpolated, of the whole gallery). Each is of another class where there
+  are enough classes, so that one easy class does not fill the picture; queries without relevant
+  items are left out, and no query comes twice.
+  """
+  values = report.per_query["map@all[voc]"]
+  order = np.argsort(-values, kind="stable")
+  order = order[: np.count_nonzero(~np.isnan(values))]  # nan is sorted to the end
+  from_middle = order[np.argsort(np.abs(np.arange(len(order)) - len(order) // 2), kind="stable")]
+  taken: list[int] = []
+  picked: dict[str, list[int]] = {}
+  for word, candidates in (("best", order), ("worst", order[::-1]), ("typical", from_middle)):
+    picked[word] = _of_many_classes([row for row in candidates if row not in taken], report, num)
+    taken += picked[word]
+  return [
+    (word, row)
+    for word in ("best", "typical", "worst")
+    for row in sorted(picked[word], key=lambda row: -values[row])
+  ]
+
+
+def _of_many_classes(candidates: list[int], report: CategoryReport, num: int) -> list[int]:
+  """Returns the first `num` candidates of different classes, filled up with the first others."""
+  seen: set = set()
+  first = [r for r in candidates if not ((c := report.query_label[r]) in seen or seen.add(c))]
+  rest = [row for row in candidates if row not in first[:num]]
+  return [int(row) for row in [*first[:num], *rest][:num]]
+
+
 def _chance_of(
   num_relevant: int, num_gallery: int, names: tuple[str, ...], rng: np.random.Generator
 ) -> dict[str, float]:
