@@ -46,6 +46,24 @@ def make_sketchy(
   return root
 
 
+def make_classes(
+  root: Path,
+  classes: Iterable[str] = ("ant", "bat", "cat"),
+  *,
+  photo: str = "photo",
+  sketch: str = "sketch",
+  photos: int = 3,
+  sketches: int = 2,
+) -> Path:
+  """Writes folders of classes, nothing paired: photos n<i>.jpg, sketches <i>.png."""
+  for name in classes:
+    for i in range(photos):
+      save_image(root / photo / name / f"n{i}.jpg")
+    for i in range(sketches):
+      save_image(root / sketch / name / f"{i}.png")
+  return root
+
+
 def write_manifest(root: Path, rows: Iterable[dict[str, str]], *, make: bool = True) -> Path:
   """Writes manifest.csv with the columns of the first row, and an image for every path."""
   rows = list(rows)
