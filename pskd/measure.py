@@ -185,7 +185,7 @@ def describe(config: ConfigDict, network: Network, test: Test) -> dict[str, str]
     f"({config.select})",
     "protocol": test.protocol,
     "data": f"{config.data.name} ({config.data.source})",
-    "split": f"{split.name}: {len(split.unseen)} unseen classes, SHA-256 {split.sha256[:16]}; "
+    "split": f"{split.name}: {len(split.unseen)} unseen classes, SHA-256 {split.sha256}; "
     f"{len(trained.classes)} trained on",
     "feature": config.feature,
     "codes": codes,
