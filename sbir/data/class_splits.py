@@ -99,6 +99,7 @@ class ClassSplit(NamedTuple):
   sha256: str
 
 
+@functools.lru_cache(maxsize=4096)  # asked for every image, of a few hundred classes
 def normalise(name: str) -> str:
   """Returns the one spelling of a class name under which folders and lists are compared.
 
@@ -121,6 +122,7 @@ def packaged(file: str) -> bytes:
   return resources.files("sbir.data").joinpath("class_lists", file).read_bytes()
 
 
+@functools.cache
 def outlier_sketches() -> frozenset[str]:
   """Returns the sketches of Sketchy that are left out, "<class>/<file name>"."""
   names = (line.split("/") for line in _lines(packaged(OUTLIERS).decode()))
@@ -143,11 +145,11 @@ def read_split(
   have or that is on both sides, and if nothing is left to train on.
   """
   found = sorted({normalise(name) for name in classes})
-  unseen = _listed(split)
+  unseen = unseen_classes(split)
   _check_found(f"data.split={split}", unseen, found)
   trained = sorted(set(found).difference(unseen))
   if seen:
-    trained = sorted(_own_list(seen, "data.seen"))
+    trained = sorted(own_list(seen, "data.seen"))
     check_no_leak(trained, unseen)
     _check_found(f"data.seen={seen}", trained, found)
   if not trained:
@@ -185,21 +187,25 @@ def _validation(trained: Sequence[str], number: int) -> tuple[str, ...]:
   return tuple(sorted(by_hash[:number]))
 
 
-def _listed(split: str) -> list[str]:
-  """Returns the unseen classes of a published or a user's own list."""
+def unseen_classes(split: str, setting: str = "data.split") -> list[str]:
+  """Returns the names in a published or a user's own list, normalised. Raises: as `read_split`."""
   if split in SPLITS_BY_NAME:
     return list(classes_in(SPLITS_BY_NAME[split].file))
   if Path(split).expanduser().is_file():
-    return _own_list(split, "data.split")
+    return own_list(split, setting)
   near = difflib.get_close_matches(split, SPLITS_BY_NAME, n=1)
   hint = f"did you mean {near[0]}?" if near else "for your own write a text file, a class in a line"
   raise UserError(
-    f"data.split={split!r}: expected one of {', '.join(SPLITS_BY_NAME)}, or the path of a list of "
+    f"{setting}={split!r}: expected one of {', '.join(SPLITS_BY_NAME)}, or the path of a list of "
     f"unseen classes; {hint}"
   )
 
 
-def _own_list(path: str | os.PathLike, setting: str) -> list[str]:
+def own_list(path: str | os.PathLike, setting: str) -> list[str]:
+  """Returns the names in a user's text file, normalised; `setting` is what gave the path.
+
+  Raises: UserError if it cannot be read, is empty or names a class twice.
+  """
   try:
     text = Path(path).expanduser().read_text(encoding="utf-8-sig")
   except OSError as error:

@@ -45,7 +45,7 @@ def count(records: Iterable[Record]) -> Counts:
 
 def many(number: int, noun: str) -> str:
   """Returns a number with its noun, in the plural where that is due."""
-  ending = "" if number == 1 else "es" if noun.endswith(("sh", "ch")) else "s"
+  ending = "" if number == 1 else "es" if noun.endswith(("sh", "ch", "ss")) else "s"
   return f"{number} {noun}{ending}"
 
 
@@ -53,14 +53,16 @@ def diagnose(name: str, listings: Mapping[str, Listing]) -> list[Finding]:
   """Returns the findings that need no image to be opened, for listings by split."""
   found = []
   for split in SPLITS:
-    found += _files(listings[split]) + _pairs(split, listings[split].records)
+    found += file_findings(listings[split]) + _pairs(split, listings[split].records)
   records = [record for split in SPLITS for record in listings[split].records]
   found += _ids_in_both({split: listings[split].records for split in SPLITS})
   found += _categories(records) + class_names(name, records)
-  return found + _counts(name, {split: count(listings[split].records) for split in SPLITS})
+  counted = {split: count(listings[split].records) for split in SPLITS}
+  return found + count_findings(name, counted, PUBLISHED.get(name, {}))
 
 
-def _files(listing: Listing) -> list[Finding]:
+def file_findings(listing: Listing) -> list[Finding]:
+  """Returns the reader's problems with a split as one finding."""
   if not listing.problems:
     return []
   message = f"{len(listing.problems)} in {listing.split}: {listing.problems[0]}"
@@ -120,21 +122,22 @@ def class_names(name: str, records: Sequence[Record]) -> list[Finding]:
   both = of[PHOTO] | of[SKETCH]
   slips: dict[str, str] = {}
   for category in sorted(both.difference(known) if known else ()):
-    slips[category] = f"{category!r} is no class of {name}{_perhaps(category, known, 0.6)}"
+    slips[category] = f"{category!r} is no class of {name}{perhaps(category, known, 0.6)}"
   for here, there in ((PHOTO, SKETCH), (SKETCH, PHOTO)):
     for category in sorted(of[here] - of[there] - slips.keys()):
-      near = _perhaps(category, of[there] - of[here], ALIKE_IF_LONELY)
+      near = perhaps(category, of[there] - of[here], ALIKE_IF_LONELY)
       slips[category] = f"{category!r} has {_plural(here)} but no {_plural(there)}{near}"
   for category in sorted(both - slips.keys()):
-    if alike := [other for other in sorted(both) if other > category and _alike(category, other)]:
-      slips[category] = f"{category!r} is nearly {alike[0]!r}"
+    if near := [other for other in sorted(both) if other > category and alike(category, other)]:
+      slips[category] = f"{category!r} is nearly {near[0]!r}"
   if not slips:
     return []
   message = f"{len(slips)} of {len(both)} class names look wrong; rename the folders or rows"
   return [Finding(WARNING, "class names", message, tuple(slips.values()))]
 
 
-def _perhaps(category: str, choices: Iterable[str], cutoff: float) -> str:
+def perhaps(category: str, choices: Iterable[str], cutoff: float) -> str:
+  """Returns "; did you mean 'x'?" with the nearest of the choices, or nothing."""
   plain = {_plain(choice): choice for choice in choices}
   near = difflib.get_close_matches(_plain(category), plain, n=1, cutoff=cutoff)
   return f"; did you mean {plain[near[0]]!r}?" if near else ""
@@ -145,14 +148,18 @@ def _plain(category: str) -> str:
   return re.sub(r"[^a-z0-9]", "", category.casefold())
 
 
-def _alike(a: str, b: str) -> bool:
+def alike(a: str, b: str) -> bool:
+  """Returns whether two names of classes are one but for a slip."""
   a, b = _plain(a), _plain(b)
   return a == b or difflib.SequenceMatcher(None, a, b).ratio() > ALIKE
 
 
-def _counts(name: str, counted: Mapping[str, Counts]) -> list[Finding]:
+def count_findings(
+  name: str,
+  counted: Mapping[str, Sequence[int]],
+  published: Mapping[str, Mapping[str, Sequence[int | None]]],
+) -> list[Finding]:
   """Returns a warning if the counts are those of no published source, wholly."""
-  published = PUBLISHED.get(name)
   if not published or any(_agrees(counted, splits) for splits in published.values()):
     return []
   return [
@@ -165,9 +172,10 @@ def _counts(name: str, counted: Mapping[str, Counts]) -> list[Finding]:
   ]
 
 
-def _agrees(counted: Mapping[str, Counts], published: Mapping[str, Counts]) -> bool:
-  both = Counts(*(sum(column) for column in zip(*counted.values(), strict=True)))
-  mine = {**counted, "all": both}
+def _agrees(
+  counted: Mapping[str, Sequence[int]], published: Mapping[str, Sequence[int | None]]
+) -> bool:
+  mine = {**counted, "all": [sum(column) for column in zip(*counted.values(), strict=True)]}
   return all(
     said is None or said == seen
     for split, counts in published.items()

@@ -37,11 +37,19 @@ def inspect(source: FileSource, index: int) -> Inspected:
   return Inspected(source.split, record, hashlib.sha256(data).digest(), pixel_hash, is_flat)
 
 
-def image_findings(images: Iterable[Inspected]) -> list[Finding]:
-  """Returns the findings about what is in the image files."""
+def image_findings(
+  images: Iterable[Inspected], splits: tuple[str, str] = SPLITS, *, by_class: bool = False
+) -> list[Finding]:
+  """Returns the findings about what is in the image files of two splits.
+
+  What the same image twice means depends on what is asked for: one item, or a class.
+  """
   images = list(images)
   readable = [image for image in images if not image.problem and not image.is_flat]
-  return _unreadable(images) + _in_both_splits(readable) + _flat(images) + _identical(readable)
+  found = _unreadable(images) + _in_both_splits(readable, splits) + _flat(images)
+  for split in splits:
+    found += _identical([image for image in readable if image.split == split], split, by_class)
+  return found
 
 
 def _unreadable(images: Sequence[Inspected]) -> list[Finding]:
@@ -51,15 +59,16 @@ def _unreadable(images: Sequence[Inspected]) -> list[Finding]:
   return [Finding(ERROR, "unreadable", f"{many(len(bad), 'image')}; copy again or remove", bad)]
 
 
-def _in_both_splits(images: Sequence[Inspected]) -> list[Finding]:
+def _in_both_splits(images: Sequence[Inspected], splits: tuple[str, str]) -> list[Finding]:
   groups = _groups(images, lambda image: image.pixel_hash)
-  leaks = [g for g in groups if {image.split for image in g} == set(SPLITS)]
+  leaks = [g for g in groups if {image.split for image in g} == set(splits)]
   if not leaks:
     return []
   message = (
-    f"{many(len(leaks), 'image')} in train and in test: results would be too good; remove one"
+    f"{many(len(leaks), 'image')} in {splits[0]} and in {splits[1]}: results would be too good; "
+    "remove one"
   )
-  return [Finding(ERROR, "train and test share", message, _equations(leaks))]
+  return [Finding(ERROR, f"{splits[0]} and {splits[1]} share", message, _equations(leaks))]
 
 
 def _flat(images: Sequence[Inspected]) -> list[Finding]:
@@ -71,35 +80,40 @@ def _flat(images: Sequence[Inspected]) -> list[Finding]:
   ]
 
 
-def _identical(images: Sequence[Inspected]) -> list[Finding]:
+def _identical(images: Sequence[Inspected], split: str, by_class: bool) -> list[Finding]:
   """Returns what is there twice within a split: as the same bytes, or saved in another way."""
   found = []
-  for split in SPLITS:
-    for modality in (PHOTO, SKETCH):
-      mine = [i for i in images if i.split == split and i.record.modality == modality]
-      same_bytes = _groups(mine, lambda image: image.file_hash)
-      known = {image.pixel_hash for group in same_bytes for image in group}
-      rest = [image for image in mine if image.pixel_hash not in known]
-      same_pixels = _groups(rest, lambda image: image.pixel_hash)
-      found += _duplicates(same_bytes, split, modality, "byte for byte")
-      found += _duplicates(same_pixels, split, modality, "in every pixel")
+  for modality in (PHOTO, SKETCH):
+    mine = [image for image in images if image.record.modality == modality]
+    same_bytes = _groups(mine, lambda image: image.file_hash)
+    known = {image.pixel_hash for group in same_bytes for image in group}
+    rest = [image for image in mine if image.pixel_hash not in known]
+    same_pixels = _groups(rest, lambda image: image.pixel_hash)
+    found += _duplicates(same_bytes, modality, "byte for byte", split, by_class)
+    found += _duplicates(same_pixels, modality, "in every pixel", split, by_class)
   return found
 
 
 def _duplicates(
-  groups: Sequence[Sequence[Inspected]], split: str, modality: str, how: str
+  groups: Sequence[Sequence[Inspected]], modality: str, how: str, split: str, by_class: bool
 ) -> list[Finding]:
-  """Returns a finding for the groups inside one item and one for those across items."""
-  within = [g for g in groups if len({image.record.instance for image in g}) == 1]
-  across = [g for g in groups if len({image.record.instance for image in g}) > 1]
+  """Returns a finding for the groups inside one item or class and one for those across."""
+
+  def owners(group: Sequence[Inspected]) -> set[str]:
+    records = [image.record for image in group]
+    return {record.category if by_class else record.instance for record in records}
+
+  one, several = ("class", "classes") if by_class else ("item", "photo ids")
+  within = [g for g in groups if len(owners(g)) == 1]
+  across = [g for g in groups if len(owners(g)) > 1]
   found = []
   if within:
-    items = many(len({g[0].record.instance for g in within}), "item")
+    items = many(len(set().union(*map(owners, within))), one)
     message = f"{items} of {split} with {modality} files identical {how}: they count twice"
     found.append(Finding(WARNING, f"same {modality} twice", message, _equations(within)))
   if across:
     message = (
-      f"{many(len(across), 'group')} of {split}, identical {how} under different photo ids: "
+      f"{many(len(across), 'group')} of {split}, identical {how} under different {several}: "
       "no method can tell them apart"
     )
     found.append(Finding(WARNING, f"identical {modality} files", message, _equations(across)))

@@ -111,26 +111,12 @@ def list_all(kind: str, name: str, dir: str | os.PathLike) -> Listing:
   return list_class_folders(name, dir)
 
 
-def cleaned(name: str, records: Sequence[Record]) -> list[Record | None]:
-  """Returns each record with its category normalised, or None for a sketch that is to be left out.
-
-  An instance that several photos share gives way to their keys.
-  Raises: UserError if two names of classes are one when normalised.
-  """
-  spelling = _spellings(name, records)
-  claims = Counter(record.instance for record in records if record.modality == PHOTO)
-  outliers = outlier_sketches() if name == "sketchy" else frozenset()
-
-  def clean(record: Record) -> Record | None:
-    category = spelling[record.category]
-    file = record.key.rsplit("/", 1)[-1]
-    if record.modality == SKETCH and f"{category}/{file}" in outliers:
-      return None
-    is_repeated = record.modality == PHOTO and claims[record.instance] > 1
-    instance = record.key if is_repeated else record.instance
-    return replace(record, category=category, instance=instance)
-
-  return [clean(record) for record in records]
+def is_outlier(name: str, record: Record) -> bool:
+  """Returns whether a record of data set `name` is a sketch that TVT and PSKD leave out."""
+  if name != "sketchy" or record.modality != SKETCH:
+    return False
+  file = record.key.rsplit("/", 1)[-1]
+  return f"{normalise(record.category)}/{file}" in outlier_sketches()
 
 
 def _spellings(name: str, records: Iterable[Record]) -> dict[str, str]:
@@ -195,8 +181,20 @@ def _base(name: str, folder: str, whole: Source) -> FileSource:
 
 
 def _entries(name: str, source: Source) -> list[Entry]:
-  records = cleaned(name, source.records)
-  return [Entry(record, (source, i)) for i, record in enumerate(records) if record]
+  """Returns what is used of a source: categories normalised, every photo an instance, no outlier.
+
+  Raises: UserError if two names of classes are one when normalised.
+  """
+  spelling = _spellings(name, source.records)
+  claims = Counter(record.instance for record in source.records if record.modality == PHOTO)
+  entries = []
+  for index, record in enumerate(source.records):
+    is_repeated = record.modality == PHOTO and claims[record.instance] > 1
+    instance = record.key if is_repeated else record.instance
+    clean = replace(record, category=spelling[record.category], instance=instance)
+    if not is_outlier(name, clean):
+      entries.append(Entry(clean, (source, index)))
+  return entries
 
 
 def _of_part(
