@@ -15,7 +15,7 @@ from sbir.data.class_splits import ALL_CLASSES, SPLITS_BY_NAME, classes_in, read
 from sbir.data.doctor import as_text, examine_classes, main
 from sbir.data.files import Listing
 from sbir.data.published import PUBLISHED_BY_CLASS
-from sbir.data.records import Record
+from sbir.data.records import ALL, Record
 from sbir.data.zero_shot import open_zero_shot
 from sbir.types import UserError
 from tests.data_folders import make_classes, save_image, write_manifest
@@ -78,7 +78,7 @@ def published_listing(name: str, where: str) -> Listing:
       for i in range((number or len(classes)) if classes else 0):
         key = f"{modality}/{side}/{i}"
         records.append(Record(modality, classes[i % len(classes)], key, key))
-  return Listing(dataset, "all", REPO, tuple(records))
+  return Listing(dataset, ALL, REPO, tuple(records))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_published_counts_are_recognised(name, where):
   listing = published_listing(name, where)
   unseen = read_split(name, {r.category for r in listing.records}).unseen
   assert diagnose_classes(listing.name, name, listing, unseen) == []
-  fewer = Listing(listing.name, "all", REPO, listing.records[:-1])
+  fewer = Listing(listing.name, ALL, REPO, listing.records[:-1])
   (finding,) = diagnose_classes(listing.name, name, fewer, unseen)
   assert finding.check == "published counts"
 

@@ -1,6 +1,8 @@
 """Folders of classes in the layouts that are passed around: which images are found, under what
 name, and what is refused."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -9,16 +11,17 @@ import pytest
 from sbir.data.images import decode
 from sbir.data.zero_shot import open_zero_shot
 from sbir.types import UserError
-from tests.data_folders import make_classes, save_image
+from tests.data_folders import make_classes, make_qmul, save_image
+from tests.paths import REPO
 
 RENDERING = "tx_000000000000"
 
 
-def opened(folder, part="train", name="tuberlin", unseen="bat", **settings):
+def opened(folder, part="train", name="tuberlin", unseen="bat", kind="folder", **settings):
   """A part of a folder, the unseen classes given as words."""
   path = folder.parent / "unseen.txt"
   path.write_text("\n".join(unseen.split()))
-  return open_zero_shot("folder", name, folder, part, split=str(path), **settings)
+  return open_zero_shot(kind, name, folder, part, split=str(path), **settings)
 
 
 def photo_instances(source) -> list[str]:
@@ -157,6 +160,53 @@ def test_an_empty_class_folder_is_named(tmp_path):
   save_image(root / "photo/yak/1.png")
   with pytest.raises(UserError, match=r"1 of 3 classes have no sketches \(yak\)"):
     opened(root)
+
+
+def test_a_prepared_set_is_the_folder_again_for_any_split(tmp_path):
+  from sbir.data.prepare import prepare
+
+  root = make_classes(tmp_path / "data", classes=("ant", "mouse", "T-shirt"))
+  save_image(root / "sketch/ant/n1-3.png")
+  save_image(root / "sketch/mouse/n02330245_8823-4.png")  # an outlier
+  prepare("sketchy", root, tmp_path / "out", zero_shot=True)
+  for unseen in ("mouse", "tshirt ant"):
+    (tmp_path / "list.txt").write_text("\n".join(unseen.split()))
+    for part in ("train", "test", "seen"):
+      folder, prepared = (
+        open_zero_shot(
+          kind, "sketchy", place, part, split=str(tmp_path / "list.txt"), held_out_photos=1
+        )
+        for kind, place in (("folder", root), ("tfds", tmp_path / "out"))
+      )
+      assert prepared[0].records == folder[0].records and prepared[1] == folder[1]
+      for i in range(len(folder[0].records)):
+        np.testing.assert_array_equal(prepared[0].image(i), folder[0].image(i))
+
+
+def test_reading_a_prepared_set_imports_no_tensorflow(tmp_path):
+  from sbir.data.prepare import prepare
+
+  root = make_classes(tmp_path / "data", classes=("ant", "bat"))
+  prepare("mine", root, tmp_path / "out", zero_shot=True)
+  (tmp_path / "list.txt").write_text("bat")
+  program = (
+    "import sys; from sbir.data.zero_shot import open_zero_shot\n"
+    f"source, _ = open_zero_shot('tfds', 'mine', {str(tmp_path / 'out')!r}, 'train', "
+    f"split={str(tmp_path / 'list.txt')!r})\n"
+    "print(source.image(0).shape, 'tensorflow' in sys.modules)"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=True
+  )
+  assert done.stdout.split()[-1] == "False"
+
+
+def test_a_set_prepared_for_pairs_is_refused_with_the_flag(tmp_path):
+  from sbir.data.prepare import prepare
+
+  prepare("shoe_v2", make_qmul(tmp_path / "data"), tmp_path / "out")
+  with pytest.raises(UserError, match=r"no records of split 'undivided', found train.*--zero_shot"):
+    opened(tmp_path / "out", name="shoe_v2", kind="tfds")
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):

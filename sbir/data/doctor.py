@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
   add(
     "--dataset",
     required=True,
-    help="shoe_v2, chair_v2, sketchy; with --split also tuberlin, quickdraw; any with a manifest.csv",
+    help="shoe_v2, chair_v2, sketchy; with --split tuberlin, quickdraw; any with a manifest.csv",
   )
   add("--source", required=True, metavar="DIR", help="folder with the images, as released")
   published = ", ".join(name for name in SPLITS_BY_NAME if name != "demo")

@@ -38,7 +38,7 @@ def list_manifest(name: str, folder: str | os.PathLike, split: str) -> Listing:
 
 
 def list_categories(name: str, folder: str | os.PathLike) -> Listing:
-  """Returns all rows of `folder`/manifest.csv whose files exist, as one split "all".
+  """Returns all rows of `folder`/manifest.csv whose files exist, as one split.
 
   For retrieval of categories: every row needs one, the split column is not looked at, and an image
   without an instance is its own. Raises: as `list_manifest`.

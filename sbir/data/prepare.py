@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sbir.cli import EXIT_INTERRUPTED, parser, tool
-from sbir.data.files import open_listing
-from sbir.data.records import SPLITS
+from sbir.data.files import files_of, open_listing
+from sbir.data.records import ALL, SPLITS
 from sbir.data.sources import list_files
 from sbir.data.tfds_source import VERSION, write_tfds
+from sbir.data.zero_shot import list_all
 from sbir.types import UserError
 
 HELP = """\
@@ -25,10 +26,13 @@ The images keep their bytes, so training on the prepared set sees the very same 
 gains is a few large files instead of many small ones. Needs tensorflow to write, not to read.
 Nothing appears under its final name before it is whole.
 
-example:
+With --zero_shot the set is written undivided, for any split by class.
+
+examples:
   python -m sbir.data.prepare --dataset shoe_v2 --source ~/ShoeV2 --data_dir ~/tfds
   python -m xmodal.train_teacher --config configs/xmodal/teacher.py:shoe_v2 --workdir runs/a \\
     --config.data.source=tfds --config.data.dir=$HOME/tfds
+  python -m sbir.data.prepare --dataset sketchy --source ~/Sketchy --data_dir ~/tfds --zero_shot
 """
 
 
@@ -36,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
   """Returns the exit status: 0, or 130 if interrupted. Raises: as `prepare`."""
   args = _parser().parse_args(argv)
   try:
-    folder = prepare(args.dataset, args.source, args.data_dir)
+    folder = prepare(args.dataset, args.source, args.data_dir, zero_shot=args.zero_shot)
   except KeyboardInterrupt:
     print("interrupted; nothing was kept", file=sys.stderr)
     return EXIT_INTERRUPTED
@@ -44,15 +48,21 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def prepare(name: str, source: str | os.PathLike, data_dir: str | os.PathLike) -> Path:
-  """Writes both splits of a folder to `data_dir`/name/VERSION and returns that path.
+def prepare(
+  name: str, source: str | os.PathLike, data_dir: str | os.PathLike, *, zero_shot: bool = False
+) -> Path:
+  """Writes a folder to `data_dir`/name/VERSION and returns that path.
 
+  Written are both splits, their pairs checked, or with `zero_shot` all images as one split.
   Raises: UserError if the name is no TFDS name, the set is there already, the source fails the
   checks of training or an image is unreadable. Then, or when stopped, `data_dir` is as it was.
   """
   if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
     raise UserError(f"--dataset {name!r}: expected small letters, digits and _, such as shoe_v2")
-  sources = {split: open_listing(list_files("auto", name, source, split)) for split in SPLITS}
+  if zero_shot:
+    sources = {ALL: files_of(list_all("auto", name, source))}
+  else:
+    sources = {split: open_listing(list_files("auto", name, source, split)) for split in SPLITS}
   out = Path(data_dir).expanduser()
   final = out / name / VERSION
   if final.exists():
@@ -128,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--dataset", required=True, help="shoe_v2, chair_v2, sketchy; any name with a manifest.csv")
   add("--source", required=True, metavar="DIR", help="folder with the images, as released")
   add("--data_dir", required=True, metavar="OUT", help="folder that gets <dataset>/<version>")
+  add("--zero_shot", action="store_true", help="for retrieval of unseen classes")
   return flags
 
 

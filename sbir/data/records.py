@@ -13,7 +13,7 @@ from sbir.types import UserError
 PHOTO = "photo"
 SKETCH = "sketch"
 SPLITS = ("train", "test")
-ALL = "all"  # the one split of a set that is divided by class
+ALL = "undivided"  # the one split of a set that is divided by class (TFDS keeps "all" to itself)
 
 
 @dataclass(frozen=True, order=True)
