@@ -107,10 +107,10 @@ def begin_from(params: Params, loaded: Mapping[str, Any], *, what: str) -> Param
   Source: PSKD@a505f9f utils.restart_from_checkpoint_fd3.
   Raises: UserError naming `what` and every parameter that does not fit.
   """
-  vit = dict(loaded["backbone"])
-  cls_token, positions = vit.pop("cls_token"), vit["pos_embed"]
-  vit["pos_embed"] = np.concatenate([positions[:, :1], positions], axis=1)
-  vit |= {"dist_token": cls_token, "fusion_token": cls_token}
-  fresh = params["head"]
-  head = {**fresh, **loaded.get("head", {}), CLASSIFIER: fresh[CLASSIFIER]}
+  vit, fresh = dict(loaded["backbone"]), params["head"]
+  if (cls_token := vit.pop("cls_token", None)) is not None:
+    vit |= {"dist_token": cls_token, "fusion_token": cls_token}
+  if (positions := vit.get("pos_embed")) is not None:
+    vit["pos_embed"] = np.concatenate([positions[:, :1], positions], axis=1)
+  head = {**loaded.get("head", fresh), CLASSIFIER: fresh[CLASSIFIER]}
   return trees.merge(params, {"backbone": vit, "head": head}, what=what)
