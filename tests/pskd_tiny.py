@@ -1,0 +1,112 @@
+"""PSKD's tasks as published, on networks of width 24 and images of 16 px; and a main.
+
+python -m tests.pskd_tiny OUT.npz         what two steps of the teacher and the student come to
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.pskd import student as student_config
+from pskd.model import Head, TwoTokenNet, TwoTokenViT
+from pskd.optimizer import make_optimizer
+from pskd.stages import make_recipe
+from pskd.tasks import Batching, StudentTask, TeacherTask, init_net
+from sbir import mesh, trees
+from sbir.step import TrainState, make_train_step
+
+WIDTH, IMAGE, PATCH, CLASSES = 24, 16, 8, 5
+PUBLISHED = student_config.get_config("sketchy21")
+AS_IT_IS = {"crop": (1.0, 1.0), "flip": 0, "jitter": 0, "gray": 0, "blur": 0, "solarise": 0}
+
+
+def recipe(**changes):
+  """Returns the published recipe but for `changes`."""
+  return make_recipe(PUBLISHED.augment.to_dict() | changes)
+
+
+PLAIN = recipe(**AS_IT_IS)
+WHOLE = Batching()
+
+
+def make_net(num_classes=CLASSES, depth=1, dtype=jnp.float32, **changes):
+  """Returns a network as published, but for its size and `changes` of the backbone."""
+  return TwoTokenNet(
+    TwoTokenViT(WIDTH, depth, 2, PATCH, dtype, **changes), Head(num_classes, 16, 12, dtype)
+  )
+
+
+def teacher_task(batching=WHOLE, recipe=PLAIN, num_classes=CLASSES):
+  """Returns the published teacher task on a tiny network; its images are not changed."""
+  return TeacherTask(make_net(num_classes), recipe, IMAGE, batching, PUBLISHED.loss.smoothing)
+
+
+def student_task(batching=WHOLE, recipe=PLAIN, teacher_params=None, **changes):
+  """Returns the published student task but for `changes`, ILA over whole micro-batches."""
+  loss = PUBLISHED.loss.to_dict() | {"ila_group": 0} | changes
+  teacher_params = random_params(make_net(), seed=7) if teacher_params is None else teacher_params
+  return StudentTask(
+    make_net(), make_net(), teacher_params, recipe, IMAGE, batching=batching, **loss
+  )
+
+
+def random_params(model, seed=0):
+  """Returns random parameters, all of them; compiles nothing."""
+  draw = np.random.default_rng(seed)
+  shapes = jax.eval_shape(lambda key: init_net(model, key, IMAGE), jax.random.key(0))
+  random = lambda leaf: draw.normal(0, 0.2, leaf.shape).astype(leaf.dtype)
+  return trees.mask(shapes, lambda name, leaf: random(leaf) + name.endswith("scale"))
+
+
+def make_batch(photos=8, sketches=4, seed=0, side=IMAGE, num_classes=CLASSES):
+  """Returns random images and labels."""
+  draw = np.random.default_rng(seed)
+  batch = {}
+  for name, num in (("photo", photos), ("sketch", sketches)):
+    batch[name] = draw.integers(0, 256, (num, side, side, 3)).astype(np.uint8)
+    batch[f"{name}_label"] = draw.integers(0, num_classes, num).astype(np.int32)
+  return batch
+
+
+def published_optimizer(steps, **changes):
+  """Returns the published optimiser for `steps` updates but for `changes`."""
+  settings = PUBLISHED.optimizer.to_dict() | {"warmup_steps": 0} | changes
+  return make_optimizer(steps=steps, **settings)
+
+
+def run_steps(task, batches, optimizer=None):
+  """Returns the state after one update for each batch on all devices there are, `frozen`, and the
+  metrics of each."""
+  everywhere, rows = mesh.make_mesh(), []
+  optimizer = optimizer or published_optimizer(len(batches))
+  params = random_params(task.model, seed=1)
+  state = TrainState(np.int32(0), params, optimizer.init(params), {}, jax.random.key(1))
+  state = mesh.put_replicated(state, everywhere)
+  frozen = mesh.put_replicated(task.frozen(jax.random.key(0), batches[0]), everywhere)
+  train_step = make_train_step(task, optimizer, everywhere)
+  for batch in batches:
+    state, metrics = train_step(state, frozen, mesh.put_batch(batch, everywhere))
+    rows.append({name: float(value) for name, value in metrics.items()})
+  return state, frozen, rows
+
+
+def two_steps_of_both():
+  """Returns the named numbers that two steps of the teacher, then of the student, come to."""
+  named = {"num_devices": np.array(jax.device_count())}
+  views = recipe(**AS_IT_IS | {"flip": 0.5})
+  tasks = {
+    "teacher": teacher_task(Batching(4, 2), views),
+    "student": student_task(Batching(4, 2), views, ila_group=2),
+  }
+  batches = [make_batch(16, 8, seed) for seed in range(2)]
+  for name, task in tasks.items():
+    state, _, rows = run_steps(task, batches, published_optimizer(2, lr=0.01))
+    named |= {f"{name}/{leaf}": np.asarray(x) for leaf, x in trees.flatten(state.params).items()}
+    named |= {f"{name}/{n}": np.array([row[n] for row in rows]) for n in rows[0]}
+  return named
+
+
+if __name__ == "__main__":
+  np.savez(sys.argv[1], **two_steps_of_both())

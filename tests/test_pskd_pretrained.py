@@ -1,0 +1,241 @@
+"""The weights that PSKD's networks can begin from: DINO's, a plain ViT's, the authors' own."""
+
+import ast
+
+import jax
+import numpy as np
+import pytest
+
+from pskd.model import Head, TwoTokenNet, TwoTokenViT
+from pskd.pretrained import DINO_HEAD, from_dino, from_released, warm_start
+from pskd.tasks import init_net
+from sbir import trees
+from sbir.nn.vit import ViT
+from sbir.types import UserError
+from tests.paths import GOLDENS, needs_shared
+from tests.pskd_tiny import IMAGE, PATCH, make_net, random_params
+from tests.test_pretrained import augreg_arrays
+from tests.torch_files import read_checkpoint
+from tests.xmodal_tiny import quick_jit
+
+
+def dino_arrays(seed=0, with_head=True):
+  """Returns random weights of a DINO checkpoint that fit the tiny network."""
+  draw, width, hidden, bottleneck = np.random.default_rng(seed), 24, 16, 12
+  shapes = {
+    "cls_token": (1, 1, width),
+    "pos_embed": (1, 5, width),
+    "patch_embed.proj.weight": (width, 3, PATCH, PATCH),
+    "patch_embed.proj.bias": (width,),
+    "norm.weight": (width,),
+    "norm.bias": (width,),
+  }
+  for layer, rows, columns in (
+    ("attn.qkv", 3 * width, width),
+    ("attn.proj", width, width),
+    ("mlp.fc1", 4 * width, width),
+    ("mlp.fc2", width, 4 * width),
+  ):
+    shapes[f"blocks.0.{layer}.weight"] = (rows, columns)
+    shapes[f"blocks.0.{layer}.bias"] = (rows,)
+  for norm in ("norm1", "norm2"):
+    shapes |= {f"blocks.0.{norm}.weight": (width,), f"blocks.0.{norm}.bias": (width,)}
+  if with_head:
+    shapes = {f"backbone.{name}": shape for name, shape in shapes.items()}
+    sizes = (hidden, width), (hidden, hidden), (bottleneck, hidden)
+    for place, (rows, columns) in zip(DINO_HEAD, sizes, strict=True):
+      shapes[f"head.mlp.{place}.weight"] = (rows, columns)
+      shapes[f"head.mlp.{place}.bias"] = (rows,)
+    shapes["head.last_layer.weight_v"] = (7, bottleneck)
+  return {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def fresh():
+  return random_params(make_net(), seed=3)
+
+
+@pytest.fixture
+def start(tmp_path, fresh):
+  """Returns start(arrays) -> the parameters that begin from these, read from a file."""
+
+  def run(arrays, kind="dino"):
+    np.savez(tmp_path / "weights.npz", **arrays)
+    return warm_start(fresh, kind=kind, path=str(tmp_path / "weights.npz"), num_heads=2)
+
+  return run
+
+
+def test_both_tokens_begin_as_the_class_token_in_its_place(start):
+  arrays = dino_arrays()
+  begun = start(arrays)["backbone"]
+  for name in ("dist_token", "fusion_token"):
+    np.testing.assert_array_equal(begun[name], arrays["backbone.cls_token"])
+  positions = arrays["backbone.pos_embed"][0]
+  np.testing.assert_array_equal(begun["pos_embed"][0], positions[[0, 0, 1, 2, 3, 4]])
+
+
+def test_the_mlp_begins_as_dinos_and_the_classifier_at_random(start, fresh):
+  arrays = dino_arrays()
+  begun = start(arrays)["head"]
+  for place, name in DINO_HEAD.items():
+    np.testing.assert_array_equal(begun[name]["kernel"], arrays[f"head.mlp.{place}.weight"].T)
+    np.testing.assert_array_equal(begun[name]["bias"], arrays[f"head.mlp.{place}.bias"])
+  jax.tree.map(np.testing.assert_array_equal, begun["classifier"], fresh["head"]["classifier"])
+
+
+@pytest.mark.parametrize("kind", ["dino", "augreg"])
+def test_without_a_head_in_the_file_the_mlp_stays_random_and_that_is_said(
+  start, fresh, capfd, kind
+):
+  plain = ViT(24, 1, 2, PATCH)
+  arrays = dino_arrays(with_head=False) if kind == "dino" else augreg_arrays(plain, side=IMAGE)
+  begun = start(arrays, kind)
+  jax.tree.map(np.testing.assert_array_equal, begun["head"], fresh["head"])
+  cls_token = arrays["cls_token" if kind == "dino" else "cls"]
+  np.testing.assert_array_equal(begun["backbone"]["fusion_token"], cls_token)
+  assert "has no head: its MLP begins from random weights" in capfd.readouterr().err
+
+
+def test_a_random_start_is_left_alone(fresh):
+  assert warm_start(fresh, kind="random", path="", num_heads=2) is fresh
+
+
+def without(name):
+  arrays = dino_arrays()
+  del arrays[name]
+  return arrays
+
+
+def with_one(name, shape, dtype=np.float32):
+  return dino_arrays() | {name: np.zeros(shape, dtype)}
+
+
+@pytest.mark.parametrize(
+  ("arrays", "message"),
+  [
+    (with_one("backbone.pos_embed", (1, 10, 24)), r"pos_embed is \(1, 11, 24\), the model has"),
+    (with_one("head.mlp.2.weight", (9, 16)), r"head/fc2/kernel is \(16, 9\), the model has"),
+    (with_one("backbone.strange", (2,)), r"1 of its \d+ entries have no place \(backbone.strange"),
+    (with_one("backbone.norm.bias", (24, 1)), r"have no place \(backbone.norm.bias"),
+    (with_one("backbone.norm.bias", (24,), np.int32), r"norm.bias \(24,\) int32"),
+    (without("backbone.norm.bias"), r"backbone/norm/bias \(24,\) is missing"),
+    (without("backbone.cls_token"), r"fusion_token \(1, 1, 24\) is missing"),
+    (without("backbone.pos_embed"), r"pos_embed \(1, 6, 24\) is missing"),
+    (without("head.mlp.2.weight"), r"head/fc2/kernel \(16, 16\) is missing"),
+    (without("head.mlp.4.bias"), r"head/fc3/bias \(12,\) is missing"),
+  ],
+)
+def test_weights_of_another_network_are_refused_by_name(start, arrays, message):
+  with pytest.raises(UserError, match=message) as refused:
+    start(arrays)
+  assert "init.path=" in str(refused.value)
+
+
+def test_a_head_of_which_a_layer_is_missing_is_refused(start):
+  arrays = {name: x for name, x in dino_arrays().items() if not name.startswith("head.mlp.2")}
+  with pytest.raises(UserError, match=r"head/fc2/kernel \(16, 16\) is missing"):
+    start(arrays)
+
+
+# --- files of the authors' ------------------------------------------------------------------------
+
+SIZES = {  # of the goldens' network
+  "image_size": 32,
+  "patch_size": 8,
+  "dim": 36,
+  "depth": 2,
+  "num_heads": 3,
+  "head_hidden": 48,
+  "bottleneck": 24,
+  "num_classes": 7,
+}
+PLACES = ("dim", "depth", "num_heads", "patch_size")
+
+
+@pytest.fixture(scope="module")
+def expected():
+  return dict(np.load(GOLDENS / "import" / "expected.npz"))
+
+
+def golden_net():
+  """Returns the network that the goldens were made with."""
+  head = Head(SIZES["num_classes"], SIZES["head_hidden"], SIZES["bottleneck"])
+  return TwoTokenNet(TwoTokenViT(*(SIZES[name] for name in PLACES)), head)
+
+
+def fresh_golden():
+  shapes = jax.eval_shape(lambda key: init_net(golden_net(), key, 32), jax.random.key(0))
+  return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+@pytest.fixture(scope="module")
+def dino():
+  """The teacher of a full DINO checkpoint, by its own names."""
+  return read_checkpoint(GOLDENS / "import" / "dino_full_checkpoint.pth")["teacher"]
+
+
+def close(ours, theirs):
+  np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+
+
+@needs_shared
+def test_a_student_that_begins_from_dino_gives_the_published_fusion_token(expected, dino, tmp_path):
+  np.savez(tmp_path / "dino.npz", **dino)
+  params = warm_start(fresh_golden(), kind="dino", path=str(tmp_path / "dino.npz"), num_heads=3)
+  with jax.default_matmul_precision("highest"):
+    out = quick_jit(golden_net().apply)(
+      {"params": params}, expected["dino_image"].transpose(0, 2, 3, 1)
+    )
+  close(out.fusion, expected["pskd_init_fusion_token"])
+  close(out.dist, expected["pskd_init_fusion_token"])  # one and the same at the start
+
+
+@needs_shared
+def test_dinos_own_token_and_bottleneck_come_out_of_the_two_halves(expected, dino):
+  loaded = from_dino(dino)
+  plain = ViT(*(SIZES[name] for name in PLACES))
+  head = {**loaded["head"], "classifier": fresh_golden()["head"]["classifier"]}
+  with jax.default_matmul_precision("highest"):
+    photos = expected["dino_image"].transpose(0, 2, 3, 1)
+    token = quick_jit(plain.apply)({"params": loaded["backbone"]}, photos)[:, 0]
+    bottleneck, _ = quick_jit(golden_net().head.apply)({"params": head}, token)
+  close(token, expected["dino_cls"])
+  close(bottleneck, expected["dino_head_bottleneck"])
+
+
+@pytest.fixture(scope="module")
+def released():
+  """The student of a PSKD checkpoint, without the name of its wrapper."""
+  saved = read_checkpoint(GOLDENS / "import" / "pskd_student.pth")["student"]
+  return {name.removeprefix("module."): array for name, array in saved.items()}
+
+
+@needs_shared
+def test_a_released_checkpoint_fills_the_network(released):
+  params = trees.merge(fresh_golden(), from_released(released), what="checkpoint")
+  classifier = params["head"]["classifier"]["kernel"]
+  np.testing.assert_array_equal(classifier, released["head_fusion.fc.weight"].T)
+
+
+@needs_shared
+def test_the_unused_head_of_a_released_checkpoint_is_left_out(released):
+  unused = {"head.mlp.0.weight": np.ones((2, 2), np.float32)}
+  params = from_released(released | unused | {"head_dist.fc.bias": np.ones(2, np.float32)})
+  assert set(params["head"]) == {"fc1", "fc2", "fc3", "classifier"}
+
+
+@needs_shared
+@pytest.mark.parametrize(
+  "stranger",
+  ["backbone.cls_token", "head_fusion.mlp.1.weight", "epoch", "module.backbone.norm.bias"],
+)
+def test_a_strange_entry_of_a_released_checkpoint_is_refused(released, stranger):
+  with pytest.raises(UserError, match=rf"1 of its \d+ entries have no place \({stranger}"):
+    from_released(released | {stranger: np.zeros((1, 1, 36), np.float32)}, what="file")
+
+
+@needs_shared
+def test_the_goldens_are_of_the_sizes_said_here():
+  config = ast.literal_eval(str(np.load(GOLDENS / "pskd_a.npz")["config"]))
+  assert {name: config[name] for name in SIZES} == SIZES
