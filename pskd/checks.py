@@ -58,7 +58,11 @@ EVALUATION = {
   "grid_rows": at_least(1),
   "data.held_out_photos": at_least(0),
   "data.validation_classes": at_least(0),
-  "codes.bits": Range("0 (none) or 16 to 256", lambda n: n == 0 or 16 <= n <= 256, 64),
+  "codes.bits": Range(
+    "0 (none) or a multiple of 8 from 16 to 256",
+    lambda bits: bits == 0 or (16 <= bits <= 256 and bits % 8 == 0),
+    64,
+  ),
 }
 
 

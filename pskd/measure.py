@@ -22,6 +22,8 @@ from sbir.data.class_splits import ClassSplit
 from sbir.data.pipeline import ResizedSource
 from sbir.logs import read_metrics
 from sbir.mesh import make_mesh, put_replicated
+from sbir.retrieval.hamming import evaluate_codes
+from sbir.retrieval.itq import encode_pair
 from sbir.retrieval.presets import CategoryReport, evaluate_categories
 from sbir.types import Params, UserError
 
@@ -164,7 +166,6 @@ def measure(
     bits=config.codes.bits,
     fit=config.codes.fit,
     training=training,
-    seed=config.seed,
   )
   return evaluate_codes(*codes, *labels), query, gallery
 

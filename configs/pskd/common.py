@@ -30,7 +30,8 @@ def published() -> ConfigDict:
   config.epochs, config.warmup_epochs = 50, 5
   config.skt_factor = 2  # photos in a batch for each sketch
   config.accumulation = 32  # photos' micro-batches in a batch; sketches make 1/skt_factor as many
-  config.save_every, config.log_every = 250, 50
+  config.save_every = config.eval_every = 250  # evaluates on validation classes, if there are any
+  config.log_every = 50
   config.model = ConfigDict(
     {
       "size": "small",
@@ -87,7 +88,8 @@ def from_scratch(config: ConfigDict) -> ConfigDict:
   """Returns `config` with the recipe for random weights and small sets, on two CPU cores."""
   config.image_size = 64
   config.batch_size, config.skt_factor, config.accumulation = 64, 1, 1
-  config.save_every, config.log_every = 0, 20
+  config.save_every = config.eval_every = 500
+  config.log_every = 20
   config.log_tensorboard = False
   config.model.update(size="micro", patch_size=16, hidden=512, bottleneck=128)
   config.model.update(position_std=1.0, head_std=0.0, prototype_std=0.5)

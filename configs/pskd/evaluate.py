@@ -25,7 +25,7 @@ def get_config(name: str) -> ConfigDict:
       "protocol": "zero_shot",  # or "generalised": photos of seen classes in the gallery too
       "feature": "fusion",  # token; or "mean" of both tokens, or "head", the bottleneck
       "codes": {"bits": 0, "fit": "training"},  # 16 to 256: binary codes, PCA and ITQ; see README
-      "seed": 0,  # of what is drawn at random: codes, pictures
+      "seed": 0,  # of the map of embeddings, and of an untrained network
       "batch_size": 64,
       "grid_rows": 4,  # best, typical and worst queries of each kind in the picture
       "data": training.data,
