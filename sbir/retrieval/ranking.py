@@ -90,12 +90,14 @@ def sort_scores(scores: Shaped[np.ndarray, "q g"]) -> Order:
   """
   scores, num_gallery = _as_scores(scores), scores.shape[1]
   bits = _place_bits(num_gallery)
-  if scores.dtype.kind == "i" and np.abs(scores).max(initial=0) < 2 ** (63 - bits):
+  is_whole = scores.dtype.kind == "i"
+  largest = max(int(scores.max(initial=0)), -int(scores.min(initial=0))) if is_whole else 0
+  if is_whole and largest < 2 ** (63 - bits):
     # One sort of (score, place) packed in 63 bits is ten times faster than a stable argsort, and in
-    # 31 bits, where the scores are small (Hamming distances), it takes another third.
-    is_small = np.abs(scores).max(initial=0) < 2 ** (31 - bits)
-    packed = (-scores << bits) | np.arange(num_gallery)
-    packed = packed.astype(np.int32) if is_small else packed
+    # 31 bits, where the scores are small (Hamming distances), twice as fast again.
+    packed = -scores.astype(np.int32 if largest < 2 ** (31 - bits) else np.int64)
+    packed <<= bits
+    packed |= np.arange(num_gallery, dtype=packed.dtype)
     packed.sort(axis=1)
     order = packed & ((1 << bits) - 1)
     packed >>= bits

@@ -1,0 +1,1 @@
+"""How fast and how large: measurements that are run by hand. Not part of the package."""
