@@ -11,17 +11,21 @@ from sbir.category_report import class_table, headline_rows, preset_rows
 from sbir.data.pipeline import ResizedSource
 from sbir.data.records import photo_indices, sketch_indices
 from sbir.html_report import Picture, Section, Table, write_html
-from sbir.instances import best_typical_worst
 from sbir.plots_category import category_grid, class_bars, correlation_heatmap, embedding_map
 from sbir.projection import project
-from sbir.retrieval.category_stats import CHANCE_TEXT, chance, class_rows
+from sbir.retrieval.category_stats import (
+  CHANCE_TEXT,
+  best_typical_worst,
+  chance,
+  class_rows,
+)
 from sbir.retrieval.presets import CategoryReport
 
 METRIC = "map@all[voc]"
 GRID, CLASSES, PROTOTYPES, MAP = "grid.png", "classes.png", "prototypes.png", "map.png"
 CAPTIONS = {
   GRID: "Sketches with the highest, middle and lowest average precision, and the ten nearest "
-  "photos; those of the sketch's class are framed.",
+  "photos; those of the sketch's class are framed. Of different classes where possible.",
   CLASSES: "Mean average precision of the sketches of each class.",
   MAP: "t-SNE of sketches (crosses) and photos (dots) of the unseen classes.",
   PROTOTYPES: "How alike the network takes the classes it was trained on to be: the cosines of "
@@ -69,7 +73,7 @@ def draw_grid(
 ) -> None:
   """Writes the nearest photos of `rows` of the best, of the typical and of the worst sketches."""
   precision = report.per_query[METRIC]
-  picked = best_typical_worst(-np.nan_to_num(precision), rows)
+  words, picked = zip(*best_typical_worst(report, rows), strict=True)
   sketches = sketch_indices(queries)
   photos = [(part, index) for part in gallery for index in photo_indices(part)]
 
@@ -85,8 +89,9 @@ def draw_grid(
     [report.nearest_is_right[i][: len(row_of)] for i, row_of in zip(picked, found, strict=True)],
     query_classes=[str(report.query_label[i]) for i in picked],
     result_classes=[[str(report.gallery_label[row]) for row in row_of] for row_of in found],
+    labels=words,
     scores=[float(precision[i]) for i in picked],
-    title=f"mAP@all {report.metrics[METRIC]:.3f}",
+    title=f"mAP@all[voc] {100 * report.metrics[METRIC]:.1f} %",
   )
 
 

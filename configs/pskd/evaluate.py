@@ -27,7 +27,7 @@ def get_config(name: str) -> ConfigDict:
       "codes": {"bits": 0, "fit": "training"},  # 16 to 256: binary codes, PCA and ITQ; see README
       "seed": 0,  # of the map of embeddings, and of an untrained network
       "batch_size": 64,
-      "grid_rows": 4,  # best, typical and worst queries of each kind in the picture
+      "grid_rows": 3,  # best, typical and worst queries of each kind in the picture
       "data": training.data,
       "mesh": training.mesh,
     }
