@@ -101,7 +101,7 @@ class _Parser(argparse.ArgumentParser):
 def parser(doc: str | None) -> argparse.ArgumentParser:
   """Returns an argparse parser that shows `doc` as it stands and reports mistakes in one line."""
   spec = sys.modules["__main__"].__spec__
-  prog = f"python -m {spec.name}" if spec else None
+  prog = f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
   return _Parser(
     prog=prog,
     description=doc,
