@@ -15,30 +15,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sbir import cli
+from sbir import chain, cli
 
 WORKDIR = "runs/demo/pskd"
 
 
 def main(arguments: Sequence[str]) -> None:
   """Parses the command line, runs everything and prints what was found."""
-  overrides, rest = cli.split_overrides(arguments)
-  flags = cli.parser(__doc__)
-  flags.add_argument(
-    "--workdir", default=WORKDIR, metavar="W", type=cli.folder, help=f"run folder ({WORKDIR})"
-  )
-  flags.add_argument("--json", action="store_true", help="end with one JSON object on one line")
-  flags.add_argument("--config.KEY", metavar="VALUE", help="override a value in every stage")
-  options = flags.parse_args(rest)
+  workdir, as_json, overrides = chain.parse_demo(arguments, __doc__, WORKDIR)
   begun = time.monotonic()
   from pskd import pipeline
 
-  results = pipeline.run("demo", options.workdir, overrides)
+  results = pipeline.run("demo", workdir, overrides)
   print(f"\n{pipeline.format_rows(results)}")
-  print(f"\nreport:     {Path(options.workdir) / 'evaluation' / 'report.html'}")
-  print(f"run folder: {options.workdir}")
-  if options.json:
-    print(json.dumps(_summary(results, round(time.monotonic() - begun, 1), options.workdir)))
+  print(f"\nreport:     {Path(workdir) / 'evaluation' / 'report.html'}")
+  print(f"run folder: {workdir}")
+  if as_json:
+    print(json.dumps(_summary(results, round(time.monotonic() - begun, 1), workdir)))
 
 
 def _summary(results, seconds: float, workdir: str) -> dict[str, object]:

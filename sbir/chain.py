@@ -33,6 +33,27 @@ def parse(arguments: Sequence[str], doc: str | None) -> Request:
   return Request(options.name, options.workdir, overrides)
 
 
+class DemoRequest(NamedTuple):
+  """What a demo's command line asks for."""
+
+  workdir: str
+  as_json: bool
+  overrides: dict[str, str]
+
+
+def parse_demo(arguments: Sequence[str], doc: str | None, workdir: str) -> DemoRequest:
+  """Returns what `--workdir W --json --config.KEY=VALUE ...` asks for; `workdir` is the default."""
+  overrides, rest = cli.split_overrides(arguments)
+  flags = cli.parser(doc)
+  flags.add_argument(
+    "--workdir", default=workdir, metavar="W", type=cli.folder, help=f"run folder ({workdir})"
+  )
+  flags.add_argument("--json", action="store_true", help="end with one JSON object on one line")
+  flags.add_argument("--config.KEY", metavar="VALUE", help="override a value in every stage")
+  options = flags.parse_args(rest)
+  return DemoRequest(options.workdir, options.json, overrides)
+
+
 def load_configs(
   files: Mapping[str, str],
   name: str,

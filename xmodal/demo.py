@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sbir import cli
+from sbir import chain, cli
 
 WORKDIR = "runs/demo/xmodal"
 CUTS = ("acc@1", "acc@5", "acc@10")
@@ -24,19 +24,12 @@ CUTS = ("acc@1", "acc@5", "acc@10")
 
 def main(arguments: Sequence[str]) -> None:
   """Parses the command line, runs everything and prints what was found."""
-  overrides, rest = cli.split_overrides(arguments)
-  flags = cli.parser(__doc__)
-  flags.add_argument(
-    "--workdir", default=WORKDIR, metavar="W", type=cli.folder, help=f"run folder ({WORKDIR})"
-  )
-  flags.add_argument("--json", action="store_true", help="end with one JSON object on one line")
-  flags.add_argument("--config.KEY", metavar="VALUE", help="override a value in every stage")
-  options = flags.parse_args(rest)
+  workdir, as_json, overrides = chain.parse_demo(arguments, __doc__, WORKDIR)
   begun = time.monotonic()
   from xmodal import pipeline, references
 
-  report = pipeline.run("demo", options.workdir, overrides)
-  others = references.measure_references(options.workdir)
+  report = pipeline.run("demo", workdir, overrides)
+  others = references.measure_references(workdir)
   rows = {
     "chance": report.chance,
     "untrained students": others["untrained"],
@@ -45,11 +38,11 @@ def main(arguments: Sequence[str]) -> None:
   }
   print(f"\n{report.queries} sketches, each asked against {report.gallery} unseen photos")
   print(format_rows(rows))
-  print(f"\npicture:    {Path(options.workdir) / 'evaluation' / 'grid.png'}")
-  print(f"run folder: {options.workdir}")
-  if options.json:
+  print(f"\npicture:    {Path(workdir) / 'evaluation' / 'grid.png'}")
+  print(f"run folder: {workdir}")
+  if as_json:
     seconds = round(time.monotonic() - begun, 1)
-    print(json.dumps(_summary(report, others["untrained"], seconds, options.workdir)))
+    print(json.dumps(_summary(report, others["untrained"], seconds, workdir)))
 
 
 def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:

@@ -1,12 +1,10 @@
 """What the configs of PSKD share: the published recipe, a small one, and the data of each name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
 from configs.common import pick, shared
-
-Make = Callable[[str], ConfigDict]
 
 # name: data set and the list of its unseen classes
 DATA = {
@@ -84,27 +82,29 @@ def data(keys: ConfigDict) -> ConfigDict:
   return keys
 
 
-def from_scratch(config: ConfigDict) -> ConfigDict:
+def named(name: str, full: Callable[[str], ConfigDict], epochs: Mapping[str, int]) -> ConfigDict:
+  """Returns the config `name` of a stage: what `full(name)` says, or for the two small sets that
+  with the recipe for random weights and `epochs[name]` epochs."""
+  config = pick(name, dict.fromkeys(DATA, full))(name)
+  if name in epochs:
+    config = from_scratch(config, epochs[name])
+  return use_data(config, name)
+
+
+def from_scratch(config: ConfigDict, epochs: int) -> ConfigDict:
   """Returns `config` with the recipe for random weights and small sets, on two CPU cores."""
-  config.image_size = 64
+  config.epochs, config.warmup_epochs = epochs, 1
+  config.image_size, config.data.read_size = 64, 0
   config.batch_size, config.skt_factor, config.accumulation = 64, 1, 1
   config.save_every = config.eval_every = 500
   config.log_every = 20
   config.log_tensorboard = False
   config.model.update(size="micro", patch_size=16, hidden=512, bottleneck=128)
-  config.model.update(position_std=1.0, head_std=0.0, prototype_std=0.5)
-  config.augment.update(crop=(0.5, 1.0), jitter=0.0, gray=0.0, blur=0.0, solarise=0.0)
+  config.model.update(position_std=1.0, head_std=0.0, prototype_std=1.0)
+  config.augment.update(crop=(0.35, 1.0), jitter=0.0, gray=0.0, blur=0.0, solarise=0.0)
   config.augment.update(gradients=True, mean=(1.0, 1.0, 1.0), std=(0.5, 0.5, 0.5))
-  config.optimizer.update(backbone_lr=1.0, lr=4e-3, weight_decay=0.05, weight_decay_end=0.05)
+  config.optimizer.update(backbone_lr=1.0, lr=8e-3, weight_decay=0.05, weight_decay_end=0.05)
   return config
-
-
-def named(name: str, *, full: Make, sketchy_mini: Make, demo: Make) -> ConfigDict:
-  """Returns the config `name` of a stage, given how it makes its published recipe and those for two
-  small sets, pointed at the data set of that name."""
-  small = {"sketchy_mini": sketchy_mini, "demo": demo}
-  make = pick(name, {**dict.fromkeys(DATA, full), **small})
-  return use_data(make(name), name)
 
 
 def use_data(config: ConfigDict, name: str) -> ConfigDict:

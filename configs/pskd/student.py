@@ -11,12 +11,12 @@ Published (mAP / Prec): Sketchy 25 .688/.786 (all/100), Sketchy 21 .560/.645 (20
 
 from ml_collections import ConfigDict
 
-from configs.pskd.common import from_scratch, named, published
+from configs.pskd.common import named, published
 
 
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: demo, sketchy_mini, sketchy21, sketchy25, tuberlin or quickdraw."""
-  return named(name, full=full, sketchy_mini=sketchy_mini, demo=demo)
+  return named(name, full, epochs={"sketchy_mini": 60, "demo": 40})
 
 
 def full(name: str) -> ConfigDict:
@@ -35,16 +35,3 @@ def full(name: str) -> ConfigDict:
     ila=1.0,
   )
   return config
-
-
-def sketchy_mini(name: str) -> ConfigDict:
-  """Returns the recipe for 104 classes of 25 photos and 25 sketches, from random weights."""
-  config = from_scratch(full(name))
-  config.data.read_size = 0
-  config.epochs, config.warmup_epochs = 20, 1
-  return config
-
-
-def demo(name: str) -> ConfigDict:
-  """Returns the recipe for the embedded data."""
-  return sketchy_mini(name)
