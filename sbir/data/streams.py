@@ -110,7 +110,7 @@ def _steps(source: Source, streams: Sequence[_Stream]) -> int:
     if per_batch > len(indices):
       raise UserError(
         f"{setting}={per_batch} of a batch is more than the {len(indices)} of an epoch of "
-        f"{source.name}; nearest: {len(indices)}"
+        f"{source.name}; nearest: {len(indices)} (set --config.batch_size)"
       )
   return min(len(stream.indices) // stream.per_batch for stream in streams)
 
