@@ -132,6 +132,11 @@ def test_weights_of_another_network_are_refused_by_name(start, arrays, message):
   assert "init.path=" in str(refused.value)
 
 
+def test_a_vit_of_another_number_of_heads_is_refused(start):
+  with pytest.raises(UserError, match=r"it has 3 attention heads, this model 2"):
+    start(augreg_arrays(ViT(24, 1, 3, PATCH), side=IMAGE), "augreg")
+
+
 def test_a_head_of_which_a_layer_is_missing_is_refused(start):
   arrays = {name: x for name, x in dino_arrays().items() if not name.startswith("head.mlp.2")}
   with pytest.raises(UserError, match=r"head/fc2/kernel \(16, 16\) is missing"):
