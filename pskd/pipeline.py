@@ -70,13 +70,17 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results
 
 def check(configs: Mapping[str, "ConfigDict"], folder: Path) -> None:
   """Raises UserError for what would stop any stage, so that none stops after hours of another."""
-  from pskd.checks import check_evaluation, check_training
-  from pskd.stages import open_part
+  from pskd.checks import check_evaluation
+  from pskd.stages import make_plan, open_part
+  from sbir import run_folder
 
   for stage, config in configs.items():
-    (check_evaluation if stage.endswith("evaluation") else check_training)(config)
-  image_size = configs["teacher"].image_size
-  open_part(configs["evaluation"], "test", image_size)
+    if stage.endswith("evaluation"):
+      check_evaluation(config)
+      run_folder.check(folder / stage, config)
+    else:
+      make_plan(config, folder / stage)
+  open_part(configs["evaluation"], "test", configs["student"].image_size)
 
 
 def load_configs(name: str, folder: Path, overrides: Mapping[str, str]) -> dict[str, "ConfigDict"]:

@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -40,34 +41,28 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
 
   Raises: UserError for whatever in the config, the data or the run folder cannot work.
   """
-  check_training(config)
-  source, split = open_part(config, "train", config.data.read_size or config.image_size)
-  nums = {"num_photos": config.batch_size, "num_sketches": config.batch_size // config.skt_factor}
-  per_epoch = epoch_steps(source, **nums)
-  steps = config.epochs * per_epoch
-  recorded = record(config, split, steps)
-  run_folder.check(workdir, recorded)
-  task = make_task(config, split)
+  plan = make_plan(config, workdir)
+  task = make_task(config, plan.split)
   mesh = make_mesh(**config.mesh)
   train(
     task,
     optimizer=make_optimizer(
-      steps=steps,
-      warmup_steps=config.warmup_epochs * per_epoch,
+      steps=plan.steps,
+      warmup_steps=config.warmup_epochs * plan.steps // config.epochs,
       **config.optimizer.to_dict() | {"lr": scaled_rate(config)},
     ),
     batches=class_batches(
-      source,
-      split.seen,
-      image_size=source.image_size,
+      plan.source,
+      plan.split.seen,
+      image_size=plan.source.image_size,
       seed=config.seed,
       num_threads=config.data.num_threads,
-      **nums,
+      **_batch_sizes(config),
     ),
     mesh=mesh,
     workdir=workdir,
-    config=recorded,
-    steps=steps,
+    config=plan.recorded,
+    steps=plan.steps,
     seed=config.seed,
     save_every=config.save_every,
     log_every=config.log_every,
@@ -86,16 +81,40 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   )
 
 
+class Plan(NamedTuple):
+  """What a training config comes to on its data."""
+
+  source: ResizedSource
+  split: ClassSplit
+  steps: int
+  recorded: dict[str, Any]  # what the run folder keeps
+
+
+def make_plan(config: ConfigDict, workdir: str | Path) -> Plan:
+  """Returns what is to be done; trains nothing and writes nothing.
+
+  Beside the config, the run folder keeps the classes in the order of the labels and the number of
+  steps: resuming with other classes is refused.
+
+  Raises: UserError if config, data or run folder cannot be used, or do not go together.
+  """
+  check_training(config)
+  source, split = open_part(config, "train", config.data.read_size or config.image_size)
+  steps = config.epochs * epoch_steps(source, **_batch_sizes(config))
+  found = {"classes": list(split.seen), "unseen_sha256": split.sha256, "steps": steps}
+  recorded = config.to_dict() | found
+  run_folder.check(workdir, recorded)
+  return Plan(source, split, steps, recorded)
+
+
+def _batch_sizes(config: ConfigDict) -> dict[str, int]:
+  photos = config.batch_size
+  return {"num_photos": photos, "num_sketches": photos // config.skt_factor}
+
+
 def scaled_rate(config: ConfigDict) -> float:
   """Returns the peak learning rate of the config's batch size."""
   return config.optimizer.lr * config.batch_size / PHOTOS_OF_RATE
-
-
-def record(config: ConfigDict, split: ClassSplit, steps: int) -> dict[str, Any]:
-  """Returns the config with what the data made of it: the classes in the order of the labels, and
-  the number of steps. The run folder keeps it; resuming with other classes is refused."""
-  found = {"classes": list(split.seen), "unseen_sha256": split.sha256, "steps": steps}
-  return config.to_dict() | found
 
 
 def open_part(config: Mapping[str, Any], part: str, size: int) -> tuple[ResizedSource, ClassSplit]:
@@ -136,8 +155,10 @@ def make_task(config: ConfigDict, split: ClassSplit) -> TeacherTask | StudentTas
   }
   if config.stage == "teacher":
     return TeacherTask(**shared, **config.loss)
-  _check_teacher(config, split)
-  teacher, teacher_params = load_net(config.teacher, "teacher")
+  teacher, teacher_params = None, {}
+  if config.loss.skd:
+    _check_teacher(config, split)
+    teacher, teacher_params = load_net(config.teacher, "teacher")
   return StudentTask(**shared, teacher=teacher, teacher_params=teacher_params, **config.loss)
 
 

@@ -72,7 +72,7 @@ class StudentTask(NamedTuple):
   correlation matrix of the student's own prototypes."""
 
   model: TwoTokenNet
-  teacher: TwoTokenNet
+  teacher: TwoTokenNet | None  # None where skd is 0
   teacher_params: Params
   recipe: Recipe
   image_size: int
