@@ -43,6 +43,8 @@ def make_net(num_classes=CLASSES, depth=1, dtype=jnp.float32, **changes):
 class Pooled(nn.Module):
   """Returns two tokens of an image's sixteen regions: all that a task asks of a backbone."""
 
+  num_heads: int = 1
+
   @nn.compact
   def __call__(self, images):
     b = len(images)
