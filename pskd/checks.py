@@ -1,6 +1,7 @@
 """Refuses a config of PSKD that cannot work, before anything is read, trained or written."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pskd.tasks import FEATURES
@@ -75,12 +76,7 @@ def check_training(config: Mapping[str, Any]) -> None:
       f"warmup_epochs={config['warmup_epochs']} must be at most epochs={config['epochs']}; "
       f"set --config.warmup_epochs={config['epochs']}"
     )
-  low, high = config["augment"]["crop"]
-  if not 0 < low <= high <= 1:
-    raise UserError(
-      f"augment.crop={low, high} must be two shares of the area, rising, above 0 and at most 1; "
-      "for instance --config.augment.crop='(0.14, 1.0)'"
-    )
+  _check_augment(config["augment"])
   _check_micro_batches(config)
   if config["stage"] == "student" and not any(config["loss"][n] for n in ("skd", "ce", "ila")):
     raise UserError(
@@ -96,6 +92,29 @@ def check_evaluation(config: Mapping[str, Any]) -> None:
   check_word("feature", config["feature"], FEATURES)
   check_word("select", config["select"], SELECTIONS)
   check_word("codes.fit", config["codes"]["fit"], CODES)
+
+
+def _check_augment(augment: Mapping[str, Any]) -> None:
+  """Raises UserError unless what stands in brackets is as many numbers as it must be."""
+  crop = augment["crop"]
+  if not (_are_numbers(crop, 2) and 0 < crop[0] <= crop[1] <= 1):
+    raise UserError(
+      f"augment.crop={crop} must be two shares of the area, rising, above 0 and at most 1; "
+      "for instance --config.augment.crop='(0.14, 1.0)'"
+    )
+  for key in ("mean", "std"):
+    row = augment[key]
+    if not _are_numbers(row, 3) or (key == "std" and min(row) <= 0):
+      above = ", all above 0" if key == "std" else ""
+      raise UserError(
+        f"augment.{key}={row} must be three numbers{above}, one for each channel; "
+        f"for instance --config.augment.{key}='(0.5, 0.5, 0.5)'"
+      )
+
+
+def _are_numbers(row: Sequence[Any], length: int) -> bool:
+  is_number = lambda value: isinstance(value, int | float) and math.isfinite(value)
+  return len(row) == length and all(map(is_number, row))
 
 
 def _check_micro_batches(config: Mapping[str, Any]) -> None:

@@ -73,14 +73,21 @@ def check(configs: Mapping[str, "ConfigDict"], folder: Path) -> None:
   from pskd.checks import check_evaluation
   from pskd.stages import make_plan, open_part
   from sbir import run_folder
+  from sbir.types import UserError
 
+  evaluation = configs["evaluation"]
+  if evaluation.select == "best" and not evaluation.data.validation_classes:
+    raise UserError(
+      "select=best with data.validation_classes=0, expected classes to choose by; add "
+      "--config.data.validation_classes=N, or use select=last"
+    )
   for stage, config in configs.items():
     if stage.endswith("evaluation"):
       check_evaluation(config)
       run_folder.check(folder / stage, config)
     else:
       make_plan(config, folder / stage)
-  open_part(configs["evaluation"], "test", configs["student"].image_size)
+  open_part(evaluation, "test", configs["student"].image_size)
 
 
 def load_configs(name: str, folder: Path, overrides: Mapping[str, str]) -> dict[str, "ConfigDict"]:

@@ -88,9 +88,10 @@ def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Param
   else:
     is_full = any(name.startswith("backbone.") for name in arrays)
     loaded = from_dino(arrays if is_full else _as_backbone(arrays), what=what)
+  begun = begin_from(params, loaded, what=what)
   if "head" not in loaded:
     progress.say(f"{what} has no head: its MLP begins from random weights")
-  return begin_from(params, loaded, what=what)
+  return begun
 
 
 def _as_backbone(arrays: Arrays) -> Arrays:
