@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.refusals")  # it holds fixtures, and they assert
+for module in ("tests.refusals", "tests.pskd_refusals"):
+  pytest.register_assert_rewrite(module)  # it holds fixtures, and they assert
 CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "jax"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
