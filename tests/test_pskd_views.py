@@ -82,6 +82,20 @@ def test_a_flip_of_probability_one_mirrors_every_image():
   np.testing.assert_allclose(seen, plain_view(photos()[:, :, ::-1], PLAIN), atol=1e-5)
 
 
+def unit(seen):
+  """Returns a view as it was before it was normalised."""
+  return seen * np.array([0.229, 0.224, 0.225]) + np.array([0.485, 0.456, 0.406])
+
+
+def test_colours_are_changed_before_they_are_normalised():
+  gray = unit(view(photos(), recipe(**AS_IT_IS | {"gray": 1.0})))
+  np.testing.assert_allclose(gray, gray[..., :1].repeat(3, axis=-1), atol=1e-5)
+  pixels = photos() / 255
+  turned = np.where(photos() >= 128, 1 - pixels, pixels)
+  solarised = unit(view(photos(), recipe(**AS_IT_IS | {"solarise": 1.0})))
+  np.testing.assert_allclose(solarised, turned, atol=1e-5)
+
+
 def test_gradients_are_taken_after_an_image_is_mirrored():
   # A mirrored slope has another orientation; mirroring the finished map would keep the old one.
   seen = view(photos(), recipe(**FLIPPED, gradients=True, mean=(1.0,) * 3, std=(0.5,) * 3))
