@@ -16,7 +16,7 @@ from configs.pskd.common import named, published
 
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: demo, sketchy_mini, sketchy21, sketchy25, tuberlin or quickdraw."""
-  return named(name, full, epochs={"sketchy_mini": 45, "demo": 40})
+  return named(name, full, epochs={"sketchy_mini": 45, "demo": 80})
 
 
 def full(name: str) -> ConfigDict:

@@ -15,7 +15,7 @@ from configs.pskd.common import named, published
 
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: demo, sketchy_mini, sketchy21, sketchy25, tuberlin or quickdraw."""
-  return named(name, full, epochs={"sketchy_mini": 40, "demo": 30})
+  return named(name, full, epochs={"sketchy_mini": 40, "demo": 60})
 
 
 def full(name: str) -> ConfigDict:
