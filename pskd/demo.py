@@ -5,7 +5,7 @@ r"""Shows PSKD on the embedded data: train on some classes, find photos of other
 
 No download: 16 kinds of objects are drawn from a seed, as photos and as hand-like sketches. A
 teacher and a student train on 11 kinds from random weights; then sketches of the 5 others are asked
-for photos of their kind. Ends with a table, pictures and a report. About five minutes on two CPU
+for photos of their kind. Ends with a table, pictures and a report. About two minutes on two CPU
 cores. The same command again resumes, or shows the finished result.
 """
 

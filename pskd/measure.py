@@ -66,6 +66,7 @@ def evaluate_network(config: ConfigDict, workdir: str | Path) -> CategoryReport:
   check_evaluation(config)
   run_folder.check(workdir, config)
   network = load_network(config.model, config.select)
+  _check_bits(config, network)
   test = open_test(config, network)
   report, query, gallery = measure(config, network, test)
   run_folder.open_run(workdir, config)
@@ -98,6 +99,18 @@ def load_network(workdir: str, select: str = "last") -> Network:
   step = None if select == "last" else best_step(workdir)
   model, params = load_net(workdir, "model", step)
   return Network(config, model, params, step or run_folder.latest_step(workdir) or 0)
+
+
+def _check_bits(config: ConfigDict, network: Network) -> None:
+  model, size = network.model, network.config.image_size
+  images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+  out = jax.eval_shape(lambda params, x: model.apply({"params": params}, x), network.params, images)
+  width = (out.bottleneck if config.feature == "head" else out.fusion).shape[1]
+  if config.codes.bits > width:
+    raise UserError(
+      f"codes.bits={config.codes.bits} is more than the {width} dimensions of feature="
+      f"{config.feature}; take at most {width - width % 8}"
+    )
 
 
 def best_step(workdir: str) -> int:

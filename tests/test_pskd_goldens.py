@@ -158,10 +158,13 @@ def test_three_steps_of_the_published_optimiser(golden, sizes, form, monkeypatch
   clips = golden["trace_clip"]
   state = TrainState(np.int32(0), student, None, {}, jax.random.key(0))
   opt_state, found = None, []
+  optimizers = {
+    clip: with_tables(rates, decays, backbone_lr=0.1, clip_grad=float(clip)) for clip in set(clips)
+  }
+  steps = {clip: make_train_step(task, each, mesh.make_mesh()) for clip, each in optimizers.items()}
   for clip, batch in zip(clips, batches(golden, sizes), strict=True):
-    optimizer = with_tables(rates, decays, backbone_lr=0.1, clip_grad=float(clip))
-    opt_state = optimizer.init(student) if opt_state is None else opt_state
-    step = make_train_step(task, optimizer, mesh.make_mesh())
+    opt_state = optimizers[clip].init(student) if opt_state is None else opt_state
+    step = steps[clip]
     state = mesh.put_replicated(state._replace(opt_state=opt_state), mesh.make_mesh())
     frozen = task.frozen(jax.random.key(0), batch)
     state, metrics = step(state, frozen, batch)
