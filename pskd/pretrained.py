@@ -1,6 +1,7 @@
 """Weights to begin from: DINO, a plain ViT, or the authors' own, in the form of our network."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sbir.pretrained import (
   tokens,
   vector,
 )
+from sbir.torch_file import read_torch, state_dict_of
 from sbir.types import Params
 
 DINO_HEAD = {0: "fc1", 2: "fc2", 4: "fc3"}  # places of the linear layers in their nn.Sequential
@@ -73,19 +75,22 @@ def from_dino(state_dict: Arrays, *, what: str = "this state dict") -> Params:
 def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Params:
   """Returns the fresh parameters `params`, or those that begin from the file of init.path.
 
-  "augreg": a ViT .npz of Google's release, the backbone alone. "dino": an .npz with the entries of
-  DINO's full checkpoint (its `teacher`, names backbone.* and head.*) or of its backbone file (names
-  without "backbone."). Where there is no head, the MLP stays random, and that is said on stderr.
+  "augreg": a ViT .npz of Google's release, the backbone alone. "dino": DINO's full checkpoint (its
+  `teacher`, names backbone.* and head.*) or its backbone file (names without "backbone."), as .pth
+  or with those entries in an .npz. Where there is no head, the MLP stays random, and that is said
+  on stderr.
 
   Raises: UserError naming the file if it is missing, unreadable, or of another network.
   """
   if kind == "random":
     return params
-  what, arrays = f"init.path={path}", read_npz(path)
+  what = f"init.path={path}"
   if kind == "augreg":
-    check_heads(arrays, num_heads, what)
+    check_heads(read_npz(path), num_heads, what)
     loaded = {"backbone": from_augreg(path)}
   else:
+    is_npz = Path(path).suffix == ".npz"
+    arrays = read_npz(path) if is_npz else state_dict_of(read_torch(path), what, "teacher")
     is_full = any(name.startswith("backbone.") for name in arrays)
     loaded = from_dino(arrays if is_full else _as_backbone(arrays), what=what)
   begun = begin_from(params, loaded, what=what)

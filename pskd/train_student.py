@@ -2,7 +2,7 @@ r"""Trains PSKD's student: prototypes, selective distillation, instance-level le
 
   python -m pskd.train_student --config configs/pskd/student.py:sketchy21 \
       --workdir runs/sketchy21/student --config.teacher=runs/sketchy21/teacher \
-      --config.data.dir=DIR --config.init.kind=dino --config.init.path=FILE.npz
+      --config.data.dir=DIR --config.init.kind=dino --config.init.path=FILE.pth
 
 Configs: demo, sketchy_mini, sketchy21, sketchy25, tuberlin, quickdraw. Any value can be overridden:
 --config.epochs=10 --config.batch_size=64 ... Ablations: --config.loss.ila=0 (no instance-level

@@ -2,7 +2,7 @@ r"""Trains PSKD's teacher: a two-token ViT that classifies photos and sketches o
 
   python -m pskd.train_teacher --config configs/pskd/teacher.py:sketchy21 \
       --workdir runs/sketchy21/teacher --config.data.dir=DIR \
-      --config.init.kind=dino --config.init.path=FILE.npz
+      --config.init.kind=dino --config.init.path=FILE.pth
 
 Configs: demo, sketchy_mini, sketchy21, sketchy25, tuberlin, quickdraw. Any value can be overridden:
 --config.epochs=2 --config.batch_size=128 ... The classes to train on are those of the data that

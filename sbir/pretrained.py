@@ -17,7 +17,7 @@ Arrays = Mapping[str, np.ndarray]
 KINDS = ("random", "augreg")
 FILES = {
   "augreg": "a ViT .npz of the AugReg release",
-  "dino": "an .npz of the entries of a DINO checkpoint",
+  "dino": "DINO's full checkpoint (.pth)",
 }
 _UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 

@@ -24,6 +24,7 @@ FLOORS = {
   "sbir.data.colour": 1,
   "sbir.data": 2,
   "sbir.pretrained": 2,
+  "sbir.torch_file": 2,
   "sbir.run_folder": 2,
   "sbir.checkpoint": 2,
   "sbir.logs": 2,

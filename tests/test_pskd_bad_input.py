@@ -56,7 +56,7 @@ OF_BOTH = [
   ("seed=-1", "seed=-1 must be from 0 to"),
   ("mesh.data=3", "mesh.data=3 x mesh.fsdp=1 does not make the 1 devices there are"),
   ("init.kind=imagenet", "init.kind='imagenet' is unknown; choose one of random, augreg, dino"),
-  ("init.kind=dino", "init.kind=dino needs a file of weights; set init.path to an .npz of the ent"),
+  ("init.kind=dino", "init.kind=dino needs a file of weights; set init.path to DINO's full"),
   ("init.path=dino.npz", "init.path=dino.npz is not read with init.kind=random; set init.kind="),
   ("epoch=3", "--config.epoch=3: there is no such key in the config; nearest: epochs"),
   ("epochs=few", "--config.epochs=few: expected int, like "),

@@ -11,11 +11,12 @@ from pskd.pretrained import DINO_HEAD, from_dino, from_released, warm_start
 from pskd.tasks import init_net
 from sbir import trees
 from sbir.nn.vit import ViT
+from sbir.torch_file import read_torch
 from sbir.types import UserError
 from tests.paths import GOLDENS, needs_shared
 from tests.pskd_tiny import IMAGE, PATCH, make_net, random_params
 from tests.test_pretrained import augreg_arrays
-from tests.torch_files import read_checkpoint
+from tests.torch_files import save_torch
 from tests.xmodal_tiny import quick_jit
 
 
@@ -82,6 +83,17 @@ def test_the_mlp_begins_as_dinos_and_the_classifier_at_random(start, fresh):
     np.testing.assert_array_equal(begun[name]["kernel"], arrays[f"head.mlp.{place}.weight"].T)
     np.testing.assert_array_equal(begun[name]["bias"], arrays[f"head.mlp.{place}.bias"])
   jax.tree.map(np.testing.assert_array_equal, begun["classifier"], fresh["head"]["classifier"])
+
+
+@pytest.mark.parametrize("with_head", [True, False], ids=["full checkpoint", "backbone file"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_file_of_torch_begins_as_its_entries_do(start, fresh, tmp_path, with_head, prefix):
+  arrays = dino_arrays(with_head=with_head)
+  state = {f"{prefix}{name}": array for name, array in arrays.items()}
+  saved = {"teacher": state, "student": {}, "epoch": 9} if with_head else state
+  path = save_torch(tmp_path / "dino.pth", saved)
+  begun = warm_start(fresh, kind="dino", path=str(path), num_heads=2)
+  jax.tree.map(np.testing.assert_array_equal, begun, start(arrays))
 
 
 @pytest.mark.parametrize("kind", ["dino", "augreg"])
@@ -177,7 +189,7 @@ def fresh_golden():
 @pytest.fixture(scope="module")
 def dino():
   """The teacher of a full DINO checkpoint, by its own names."""
-  return read_checkpoint(GOLDENS / "import" / "dino_full_checkpoint.pth")["teacher"]
+  return read_torch(GOLDENS / "import" / "dino_full_checkpoint.pth")["teacher"]
 
 
 def close(ours, theirs):
@@ -212,7 +224,7 @@ def test_dinos_own_token_and_bottleneck_come_out_of_the_two_halves(expected, din
 @pytest.fixture(scope="module")
 def released():
   """The student of a PSKD checkpoint, without the name of its wrapper."""
-  saved = read_checkpoint(GOLDENS / "import" / "pskd_student.pth")["student"]
+  saved = read_torch(GOLDENS / "import" / "pskd_student.pth")["student"]
   return {name.removeprefix("module."): array for name, array in saved.items()}
 
 

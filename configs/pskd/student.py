@@ -3,7 +3,7 @@ ACM MM 2022, doi:10.1145/3503161.3548382.
 
   python -m pskd.train_student --config configs/pskd/student.py:sketchy21 \
       --workdir runs/sketchy21/student --config.teacher=runs/sketchy21/teacher \
-      --config.data.dir=DIR --config.init.kind=dino --config.init.path=FILE.npz
+      --config.data.dir=DIR --config.init.kind=dino --config.init.path=FILE.pth
 
 Published (mAP / Prec): Sketchy 25 .688/.786 (all/100), Sketchy 21 .560/.645 (200/200), TU-Berlin
 .502/.662 (all/100), QuickDraw .150/.298 (all/200). About 8.4e17 floating-point operations.

@@ -3,7 +3,7 @@ doi:10.1145/3503161.3548382.
 
   python -m pskd.train_teacher --config configs/pskd/teacher.py:sketchy21 \
       --workdir runs/sketchy21/teacher --config.data.dir=DIR \
-      --config.init.kind=dino --config.init.path=FILE.npz
+      --config.init.kind=dino --config.init.path=FILE.pth
 
 Numbers to expect (the student's, published): configs/pskd/student.py.
 """
