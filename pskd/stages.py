@@ -69,16 +69,21 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     eval_every=config.eval_every,
     evaluate=_scorer(config, task, mesh),
     choose_by=CHOOSE_BY,
-    warm_start=lambda params: warm_start(
-      params,
-      kind=config.init.kind,
-      path=config.init.path,
-      num_heads=task.model.backbone.num_heads,
-    ),
+    warm_start=lambda params: _begin(config, params, task.model.backbone.num_heads),
     keep=config.keep,
     log_tensorboard=config.log_tensorboard,
     desc=config.stage,
   )
+
+
+def _begin(config: ConfigDict, params: Params, num_heads: int) -> Params:
+  """Returns the parameters to begin from; warns where the published recipe begins from nothing."""
+  if config.init.kind == "random" and config.model.head_std:
+    progress.say(
+      "init.kind=random: the published recipe hardly learns from random weights; give DINO's with "
+      "--config.init.kind=dino --config.init.path=FILE.pth"
+    )
+  return warm_start(params, kind=config.init.kind, path=config.init.path, num_heads=num_heads)
 
 
 class Plan(NamedTuple):

@@ -144,6 +144,14 @@ def test_without_scores_there_is_no_best_step(tmp_path, monkeypatch):
     load_network(str(tmp_path / "run"), "best")
 
 
+@pytest.mark.parametrize(("std", "is_said"), [("0.02", True), ("0.0", False)])
+def test_the_published_recipe_from_random_weights_is_warned_of(tmp_path, capfd, std, is_said):
+  config = config_of("teacher", tmp_path, **{"model.head_std": std})
+  params = {"head": np.zeros(3)}
+  assert stages._begin(config, params, 3) is params
+  assert ("hardly learns from random weights" in capfd.readouterr().err) == is_said
+
+
 def test_the_rate_grows_with_the_batch(tmp_path):
   config = config_of("teacher", tmp_path, **{"optimizer.lr": "0.5"})
   assert stages.scaled_rate(config) == pytest.approx(0.5 * 4 / 256)
