@@ -132,7 +132,7 @@ def _check_micro_batches(config: Mapping[str, Any]) -> None:
       f"batch_size={photos} must divide by accumulation={num}; nearest: {below or num} or "
       f"{below + num}"
     )
-  group = config["loss"].get("ila_group", 0) if config["stage"] == "student" else 0
+  group = config["loss"]["ila_group"] if config["stage"] == "student" else 0
   if group and (photos // num) % group:
     raise UserError(
       f"loss.ila_group={group} must divide the {photos // num} samples of a micro-batch "

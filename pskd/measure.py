@@ -132,9 +132,7 @@ def best_step(workdir: str) -> int:
 def open_test(config: ConfigDict, network: Network) -> Test:
   """Returns the test sketches and the gallery that `config.protocol` asks for."""
   trained = network.config
-  data = {**config.data.to_dict(), "fit": trained.data.fit}
-  where = {"data": data}
-  queries, split = open_part(where, "test", trained.image_size)
+  queries, split = _open(config, network, "test")
   if known := sorted(set(split.unseen) & set(trained.classes)):
     raise UserError(
       f"model={config.model} was trained on {len(known)} of the {len(split.unseen)} test classes "
@@ -143,15 +141,21 @@ def open_test(config: ConfigDict, network: Network) -> Test:
   if config.protocol == "zero_shot":
     return Test(split, queries, [queries], PROTOCOL_TEXTS["zero_shot"])
   held_out = trained.data.held_out_photos
-  if data["held_out_photos"] != held_out:
+  if config.data.held_out_photos != held_out:
     raise UserError(
-      f"data.held_out_photos={data['held_out_photos']} is not the {held_out} that model="
+      f"data.held_out_photos={config.data.held_out_photos} is not the {held_out} that model="
       f"{config.model} was trained with; set --config.data.held_out_photos={held_out}"
     )
-  seen, _ = open_part(where, "seen", trained.image_size)
+  seen, _ = _open(config, network, "seen")
   recipe = f"{held_out} of each class, held out of training" if held_out else "all trained on"
   text = PROTOCOL_TEXTS["generalised"].format(len(seen.records), recipe)
   return Test(split, queries, [queries, seen], text)
+
+
+def _open(config: ConfigDict, network: Network, part: str) -> tuple[ResizedSource, ClassSplit]:
+  """Returns a part of the config's data, its images made as the network has seen them."""
+  data = {**config.data.to_dict(), "fit": network.config.data.fit}
+  return open_part({"data": data}, part, network.config.image_size)
 
 
 def measure(
@@ -170,8 +174,7 @@ def measure(
     return evaluate_categories(query.vectors, gallery.vectors, *labels), query, gallery
   training = None
   if config.codes.fit == "training":
-    data = {**config.data.to_dict(), "fit": network.config.data.fit}
-    seen, _ = open_part({"data": data}, "train", network.config.image_size)
+    seen, _ = _open(config, network, "train")
     training = np.concatenate([embed(seen, modality).vectors for modality in ("sketch", "photo")])
   codes = encode_pair(
     query.vectors,

@@ -27,11 +27,12 @@ class Checkpoints:
 
   def __init__(self, workdir: str | os.PathLike[str], *, keep: int = 2):
     policies = ocp.checkpoint_managers
-    best = policies.BestN(
-      get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
-    )
+    score_of = lambda metrics: metrics["score"]
+    best = policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=keep), best]),
+      # Only with this does Orbax write scores to disk, where a resumed run finds them again.
+      best_fn=score_of,
       enable_async_checkpointing=False,
       cleanup_tmp_directories=True,
     )

@@ -60,7 +60,8 @@ def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dic
   if not os.fspath(workdir):
     raise UserError(f"{key}='' must name a run folder; add --config.{key}=DIR")
   config = read_config(workdir)
-  if not isinstance(config, dict) or config.get("method") != method or "stage" not in config:
+  is_training = isinstance(config, dict) and {"method", "stage"} <= config.keys()
+  if not is_training or config["method"] != method:
     raise UserError(
       f"{key}={workdir} is the run folder of something else, expected a training of {method}'s; "
       "give the --workdir of one"

@@ -4,16 +4,14 @@ import json
 import shutil
 
 import jax
-import numpy as np
 import pytest
 
 from pskd import evaluate, train_student, train_teacher
 from pskd.stages import make_net, make_plan
 from pskd.tasks import init_net
-from sbir import cli, run_folder
-from sbir.checkpoint import Checkpoints
+from sbir import cli
 from tests.pskd_runs import TINY, arguments, make_classes, of_data
-from tests.refusals import line_of, snapshot
+from tests.refusals import line_of, save_zeros, snapshot
 
 MAINS = {
   "teacher": (train_teacher, "teacher.py"),
@@ -42,11 +40,7 @@ def save_untrained(workdir, stage, settings):
   plan = make_plan(config, workdir)
   model = make_net(config, len(plan.split.seen))
   shapes = jax.eval_shape(lambda key: init_net(model, key, 16), jax.random.key(0))
-  run_folder.open_run(workdir, plan.recorded | {"steps": 1})
-  with Checkpoints(workdir) as checkpoints:
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    checkpoints.save(1, zeros, {"step": np.int32(1)}, {})
-  return workdir
+  return save_zeros(workdir, plan.recorded | {"steps": 1}, shapes)
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,11 @@ def save_untrained(workdir, stage, settings):
     config.modality = stage.removesuffix("_student")
   images = np.zeros((8, config.image_size, config.image_size, 3), np.uint8)
   shapes, _ = jax.eval_shape(make_task(config).init, jax.random.key(0), {"photo": images})
+  return save_zeros(workdir, config, shapes)
+
+
+def save_zeros(workdir, config, shapes):
+  """Leaves a run folder whose network of `shapes` is all zeros after step 1."""
   run_folder.open_run(workdir, config)
   with Checkpoints(workdir) as checkpoints:
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)

@@ -17,20 +17,8 @@ from sbir.checkpoint import read_arrays
 from sbir.logs import TIMING_FIELDS, read_metrics
 from tests.paths import REPO
 from tests.pskd_runs import RESTART, SEEN, UNSEEN, arguments, make_classes, of_data
-from tests.xmodal_runs import QUICK
+from tests.xmodal_runs import KILLED, QUICK
 
-KILLED = """
-import os, signal
-from sbir import cli, logs
-from pskd import {main}
-write = logs.MetricLog.write
-def write_and_die(log, step, metrics):
-  write(log, step, metrics)
-  if step == 3:
-    os.kill(os.getpid(), signal.SIGKILL)
-logs.MetricLog.write = write_and_die
-cli.run({main}.main)
-"""
 STAGES = ("teacher", "student")
 
 
@@ -54,7 +42,8 @@ def finish(process, status=0):
 
 
 def train(stage, workdir, settings, *, die=False):
-  program = ["-c", KILLED.format(main=f"train_{stage}")] if die else ["-m", f"pskd.train_{stage}"]
+  killed = KILLED.format(method="pskd", main=f"train_{stage}")
+  program = ["-c", killed] if die else ["-m", f"pskd.train_{stage}"]
   return begin(*program, *arguments(f"{stage}.py:sketchy_mini", workdir, settings))
 
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from sbir.checkpoint import read_arrays
+from sbir import run_folder
+from sbir.checkpoint import Checkpoints, read_arrays
 from sbir.logs import TIMING_FIELDS, read_metrics
 from tests.paths import REPO
 
@@ -86,3 +87,15 @@ def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path):
   assert result.returncode == 2
   assert result.stderr == "error: batch_size=6 must divide by 4 devices; nearest: 4 or 8\n"
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("is_resumed", [False, True], ids=["straight", "resumed"])
+def test_the_step_with_the_highest_score_stays_although_others_follow(tmp_path, is_resumed):
+  params, rest = {"a": np.zeros(2)}, {"step": np.int32(0)}
+  saves = [(2, 0.9), (4, 0.1), (5, None), (6, 0.2)]
+  parts = [saves[:1], saves[1:]] if is_resumed else [saves]
+  for part in parts:
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+      for step, score in part:
+        checkpoints.save(step, params, rest, {}, score=score)
+  assert run_folder.saved_steps(tmp_path) == [2, 6]

@@ -8,21 +8,8 @@ import pytest
 
 from sbir.checkpoint import Checkpoints, read_arrays
 from sbir.logs import TIMING_FIELDS, read_metrics
-from tests.xmodal_runs import RESTART, arguments, make_pairs, start
+from tests.xmodal_runs import KILLED, RESTART, arguments, make_pairs, start
 from xmodal import queue
-
-KILLED = """
-import os, signal
-from sbir import cli, logs
-from xmodal import train_teacher
-write = logs.MetricLog.write
-def write_and_die(log, step, metrics):
-  write(log, step, metrics)
-  if step == 3:
-    os.kill(os.getpid(), signal.SIGKILL)
-logs.MetricLog.write = write_and_die
-cli.run(train_teacher.main)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +21,8 @@ def teachers(tmp_path_factory):
   command = lambda workdir: arguments("teacher.py:shoe304", workdir, settings)
   done = start("-m", "xmodal.train_teacher", *command(straight))
   assert done.returncode == 0, done.stderr
-  assert start("-c", KILLED, *command(resumed)).returncode == -signal.SIGKILL
+  killed = KILLED.format(method="xmodal", main="train_teacher")
+  assert start("-c", killed, *command(resumed)).returncode == -signal.SIGKILL
   assert [row["step"] for row in read_metrics(resumed)] == [1, 2, 3]
   done = start("-m", "xmodal.train_teacher", *command(resumed))
   assert done.returncode == 0, done.stderr

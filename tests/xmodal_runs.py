@@ -27,6 +27,19 @@ RESTART = {
   "loss.queue_size": "12",
 }
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles in half the time
+# A main of either method that is killed after its third step: `python -c KILLED.format(...)`.
+KILLED = """
+import os, signal
+from sbir import cli, logs
+from {method} import {main}
+write = logs.MetricLog.write
+def write_and_die(log, step, metrics):
+  write(log, step, metrics)
+  if step == 3:
+    os.kill(os.getpid(), signal.SIGKILL)
+logs.MetricLog.write = write_and_die
+cli.run({main}.main)
+"""
 COLUMNS = ("path", "modality", "instance", "split")
 
 
