@@ -22,20 +22,21 @@ def embed_images(
   *,
   mesh: Mesh | None = None,
   desc: str = "embed",
+  quiet: bool = False,
 ) -> Float[np.ndarray, "n d"]:
   """Returns the embeddings of the images `indices`, row i that of indices[i]; padding is dropped.
 
   `batches` are those of `data.pipeline.eval_batches` for the same indices, in any order. `embed_fn`
   should be jitted; its result is fetched only when the next batch is already under way. With a mesh
-  the images are split over its devices, whatever their number. Works in one process only: of
-  several, each would see its own share.
+  the images are split over its devices, whatever their number. `quiet` shows no progress.
+  Works in one process only: of several, each would see its own share.
 
   Raises: ValueError if the batches do not hold each of `indices` exactly once.
   """
   indices = np.asarray(indices)
   rows = _Rows(indices)
   waiting: deque[tuple[Array, np.ndarray]] = deque()
-  with bar(desc, len(indices), unit="img") as progress:
+  with bar(desc, len(indices), unit="img", quiet=quiet) as progress:
 
     def fetch() -> None:
       on_device, kept = waiting.popleft()

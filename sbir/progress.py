@@ -11,11 +11,19 @@ T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0  # where stderr is a file, each refresh is one more line in it
 
 
-def bar(desc: str, total: int | None, *, initial: int = 0, unit: str = "it") -> Any:
+def bar(
+  desc: str, total: int | None, *, initial: int = 0, unit: str = "it", quiet: bool = False
+) -> Any:
   """Returns a tqdm bar on stderr; the caller calls `update()` and `close()`, or uses `with`."""
   interval = 0.2 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
   return tqdm(
-    desc=desc, total=total, initial=initial, unit=unit, mininterval=interval, dynamic_ncols=True
+    desc=desc,
+    total=total,
+    initial=initial,
+    unit=unit,
+    mininterval=interval,
+    dynamic_ncols=True,
+    disable=quiet,
   )
 
 

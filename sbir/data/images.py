@@ -4,6 +4,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -57,6 +58,34 @@ def decode(image: bytes | str | os.PathLike, name: str = "") -> RGB:
   except Exception as error:  # Pillow lets anything out: OSError, SyntaxError, struct.error
     reason = " ".join(str(error).split()) or type(error).__name__
     raise _unreadable(name, data, reason) from None
+
+
+def as_rgb(image: Any, name: str = "image") -> RGB:
+  """Returns an image given as a path, as encoded bytes, as a PIL image, or as an array u8[h, w, 3]
+  or u8[h, w], as `decode` would. `name` stands for it in messages, unless it is a path.
+
+  Raises: UserError if it is none of these, or cannot be read.
+  """
+  if isinstance(image, str | os.PathLike):
+    return decode(image)
+  if isinstance(image, bytes):
+    return decode(image, name)
+  if isinstance(image, Image.Image):
+    _refuse_size(image.size, name)
+    return _to_rgb(ImageOps.exif_transpose(image), name)
+  if not (hasattr(image, "shape") and hasattr(image, "dtype")):
+    raise UserError(
+      f"{name}: a {type(image).__name__}, expected a path, a PIL image or a uint8 array"
+    )
+  pixels = np.asarray(image)
+  is_gray, is_color = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
+  if pixels.dtype != np.uint8 or not (is_gray or is_color) or not pixels.size:
+    raise UserError(
+      f"{name}: an array {pixels.dtype}{list(pixels.shape)}, expected uint8[height, width, 3] in "
+      "0..255, or uint8[height, width]"
+    )
+  _refuse_size(pixels.shape[1::-1], name)
+  return np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3)) if is_gray else pixels
 
 
 def resize(image: RGB, size: int) -> UInt8[np.ndarray, "size size 3"]:
