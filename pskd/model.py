@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sbir.nn.losses import l2_normalise
+from sbir.nn.dino_head import dino_mlp
 from sbir.nn.positions import bicubic_matrix, resample
 from sbir.nn.vit import SIZES, Block, check_image_size, patchify
 from sbir.types import UserError
@@ -92,10 +92,8 @@ class Head(nn.Module):
     init = nn.initializers.lecun_normal()
     if self.head_std:
       init = nn.initializers.truncated_normal(self.head_std)
-    dense = lambda size, name: nn.Dense(size, dtype=self.dtype, kernel_init=init, name=name)
-    x = nn.gelu(dense(self.hidden, "fc1")(tokens), approximate=False)
-    x = nn.gelu(dense(self.hidden, "fc2")(x), approximate=False)
-    x = l2_normalise(dense(self.bottleneck, "fc3")(x).astype(jnp.float32))
+    sizes = {"hidden": self.hidden, "bottleneck": self.bottleneck}
+    x = dino_mlp(tokens, **sizes, dtype=self.dtype, init=init)
     # The source cuts the normal at +-2, a hundred standard deviations: not at all.
     prototypes = nn.initializers.normal(self.prototype_std)
     return x, nn.Dense(self.num_classes, kernel_init=prototypes, name="classifier")(x)
