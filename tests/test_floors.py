@@ -19,7 +19,6 @@ FLOORS = {
   "sbir.path_free": 0,
   "sbir.network": 1,
   "sbir.nn": 1,
-  "sbir.network": 1,
   "sbir.retrieval": 1,
   "sbir.optim": 1,
   "sbir.mesh": 1,
@@ -139,18 +138,39 @@ def test_a_costly_library_has_one_door(library):
   assert users <= DOORS[library]
 
 
-def test_every_library_we_import_is_pinned():
-  pinned = re.findall(r"^([\w.-]+)==\S+$", (REPO / "requirements.txt").read_text(), re.MULTILINE)
-  pinned = {name.lower().replace("_", "-") for name in pinned}
-  libraries = {other.split(".")[0] for name in OURS for other in IMPORTS[name]}
-  libraries -= STANDARD | {"sbir", "xmodal", "pskd", "configs"}
+def pinned_in(files):
+  """Returns the libraries that requirement files pin, as we would import them."""
+  text = "\n".join(path.read_text() for path in files)
+  pins = re.findall(r"^([\w.-]+)==\S+$", text, re.MULTILINE)
+  plain = lambda name: name.lower().replace("_", "-")
+  pinned = {plain(name) for name in pins}
   sold_as = importlib.metadata.packages_distributions()
-  missing = [
-    library
-    for library in sorted(libraries)
-    if not {name.lower().replace("_", "-") for name in sold_as[library]} & pinned
-  ]
-  assert missing == []
+  return {library for library, names in sold_as.items() if {*map(plain, names)} & pinned}
+
+
+def libraries_of(imported):
+  return {name.split(".")[0] for name in imported if not is_ours(name)} - STANDARD
+
+
+def imports_at_once(path):
+  """Returns the dotted names that importing a file imports: not those inside functions."""
+  body = ast.parse(path.read_text()).body
+  plain = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+  return plain | {node.module for node in body if isinstance(node, ast.ImportFrom)}
+
+
+OPTIONAL = set(REPO.glob("requirements-*.txt")) - {REPO / "requirements-test.txt"}
+
+
+def test_every_library_we_import_is_pinned():
+  pinned = pinned_in({REPO / "requirements.txt"} | OPTIONAL)
+  assert libraries_of(set().union(*IMPORTS.values())) - pinned == set()
+
+
+def test_what_is_optional_is_imported_inside_functions_only():
+  pinned = pinned_in([REPO / "requirements.txt"])
+  at_once = {name: libraries_of(imports_at_once(path)) - pinned for name, path in OURS.items()}
+  assert {name: found for name, found in at_once.items() if found} == {}
 
 
 @pytest.mark.parametrize("name", ["sbir.step", "sbir.cli"])
