@@ -41,14 +41,27 @@ def csv_text(report: InstanceReport) -> str:
   return text.getvalue()
 
 
-def save_report(report: InstanceReport, folder: str | Path, name: str = "evaluation") -> list[Path]:
+def save_report(
+  report: InstanceReport,
+  folder: str | Path,
+  name: str = "evaluation",
+  *,
+  about: Mapping[str, str] | None = None,
+) -> list[Path]:
   """Writes NAME.json, NAME.txt and NAME.csv, each whole or not at all; returns their paths.
 
-  Raises: UserError if the folder cannot be written.
+  `about` are lines such as {"data": "shoe_v2"}. Raises: UserError if the folder cannot be written.
   """
-  text = json.dumps(report.summary(), indent=2, sort_keys=True) + "\n"
-  texts = {f"{name}.json": text, f"{name}.txt": table(report), f"{name}.csv": csv_text(report)}
-  return write_files(folder, texts)
+  summary = {**report.summary(), "about": dict(about or {})}
+  text = "".join(f"{key}: {value}\n" for key, value in (about or {}).items()) + table(report)
+  return write_files(
+    folder,
+    {
+      f"{name}.json": json.dumps(summary, indent=2, sort_keys=True) + "\n",
+      f"{name}.txt": text,
+      f"{name}.csv": csv_text(report),
+    },
+  )
 
 
 def write_files(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from sbir import checkpoint, plots, run_folder
 from sbir.data.pipeline import ResizedSource, eval_batches
-from sbir.data.records import photo_indices, sketch_indices
+from sbir.data.records import fingerprint, photo_indices, sketch_indices
 from sbir.embed import embed_images
 from sbir.instances import InstanceReport, best_typical_worst, evaluate_instances
 from sbir.mesh import make_mesh, put_replicated
@@ -41,7 +41,7 @@ def evaluate_encoders(config: ConfigDict, workdir: str | Path) -> InstanceReport
   }
   report = measure(source, embedded, protocol=config.protocol, seed=config.seed)
   run_folder.open_run(workdir, config)
-  save_report(report, workdir)
+  save_report(report, workdir, about=about(config, source))
   draw(report, source, workdir, rows=config.grid_rows)
   return report
 
@@ -117,6 +117,14 @@ def measure(
     gallery_category=[record.category for record in photos],
     seed=seed,
   )
+
+
+def about(config: Mapping[str, Any], source: ResizedSource) -> dict[str, str]:
+  """Returns what a reader must know of where the figures come from."""
+  return {
+    "data": f"{config['data']['name']} ({config['data']['source']})",
+    "split": f"test, SHA-256 {fingerprint(source.records)}",
+  }
 
 
 def draw(report: InstanceReport, source: ResizedSource, workdir: str | Path, *, rows: int) -> Path:

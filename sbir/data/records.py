@@ -1,5 +1,6 @@
 """What a data set is to everybody else: a sorted list of records and a way to get one image."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,15 @@ class Source(Protocol):
 def ordered(records: Iterable[Record]) -> tuple[Record, ...]:
   """Returns photos, then sketches, each sorted by category, instance and key."""
   return tuple(sorted(records))  # "photo" < "sketch", and the fields stand in this order
+
+
+def fingerprint(records: Iterable[Record]) -> str:
+  """Returns the SHA-256 of which images a split has and what is said of each; of no pixels.
+
+  The same for every kind of storage, so that two results can be known to be of the same split.
+  """
+  fields = ("\t".join((r.modality, r.category, r.instance, r.key)) for r in ordered(records))
+  return hashlib.sha256("".join(f"{line}\n" for line in fields).encode()).hexdigest()
 
 
 def photo_indices(source: Source) -> list[int]:
