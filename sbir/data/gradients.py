@@ -36,8 +36,12 @@ def oriented_gradients(images: Images) -> Images:
 
 def _differences(images: Images) -> tuple[Images, Images]:
   """Returns the central differences downwards and to the right; the edge is repeated outside."""
-  framed = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-  return framed[:, 2:, 1:-1] - framed[:, :-2, 1:-1], framed[:, 1:-1, 2:] - framed[:, 1:-1, :-2]
+  # Not jnp.pad: its empty pieces for the other axes do not survive in ONNX, where 0 is "as it was".
+  join = jnp.concatenate
+  below, above = join([images[:, 1:], images[:, -1:]], 1), join([images[:, :1], images[:, :-1]], 1)
+  right = join([images[:, :, 1:], images[:, :, -1:]], 2)
+  left = join([images[:, :, :1], images[:, :, :-1]], 2)
+  return below - above, right - left
 
 
 def _steepest(down: Images, right: Images) -> tuple[Array, Array]:
