@@ -18,6 +18,10 @@ WHAT = {
   "pskd": "The two-token ViT of PSKD (ACM MM 2022, doi:10.1145/3503161.3548382): finds photos of a "
   "class from a sketch, also of classes never trained on.",
 }
+SYNTHETIC = (
+  "Trained on drawn, synthetic objects: it shows the method, and is of no use on real photos."
+)
+NOT_COMPARABLE = "Scores of two different models cannot be compared with each other."
 HEAD = """\
 ---
 library_name: sketch-retrieval
