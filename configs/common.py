@@ -36,7 +36,10 @@ def shared() -> ConfigDict:
       "keep": 2,  # newest checkpoints to keep
       "log_tensorboard": True,
       "data": data(),
-      "init": {"kind": "random", "path": ""},  # or "augreg" and a ViT .npz of Google's AugReg
+      # What to begin from: "random", or weights of a kind ("augreg", "timm", "dino", "deit",
+      # "package", the method's own) at a path: a file, a package's folder, or hf:org/name[/file].
+      # resample: positions of another image size are resampled; otherwise they are refused.
+      "init": {"kind": "random", "path": "", "resample": False},
       "mesh": {"data": -1, "fsdp": 1},  # devices; -1 takes all that are left
     }
   )

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pskd.begin import KINDS
 from pskd.tasks import FEATURES
-from sbir.pretrained import check_init
+from sbir.given_weights import check_init
 from sbir.settings import (
   SEED,
   SHARE,
@@ -18,7 +19,6 @@ from sbir.settings import (
 )
 from sbir.types import UserError
 
-INIT_KINDS = ("random", "augreg", "dino")
 PROTOCOLS = ("zero_shot", "generalised")
 CODES = ("training", "transductive", "released")
 SELECTIONS = ("last", "best")
@@ -70,7 +70,7 @@ EVALUATION = {
 def check_training(config: Mapping[str, Any]) -> None:
   """Raises UserError if the training that `config` describes cannot work, whatever the data."""
   check_numbers(config, TRAINING)
-  check_init(config["init"]["kind"], config["init"]["path"], kinds=INIT_KINDS)
+  check_init(config["init"], KINDS)
   if config["warmup_epochs"] > config["epochs"]:
     raise UserError(
       f"warmup_epochs={config['warmup_epochs']} must be at most epochs={config['epochs']}; "

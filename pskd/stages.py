@@ -9,10 +9,10 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from pskd.begin import begin
 from pskd.checks import check_training
 from pskd.model import Head, TwoTokenNet, two_token_net
 from pskd.optimizer import make_optimizer
-from pskd.pretrained import warm_start
 from pskd.tasks import Batching, StudentTask, TeacherTask, init_net
 from pskd.validation import CHOOSE_BY, make_scorer
 from pskd.views import Recipe
@@ -76,14 +76,14 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   )
 
 
-def _begin(config: ConfigDict, params: Params, num_heads: int) -> Params:
-  """Returns the parameters to begin from; warns where the published recipe begins from nothing."""
+def _begin(config: ConfigDict, params: Params, num_heads: int) -> tuple[Params, Mapping[str, str]]:
+  """Returns what `begin` does; warns where the published recipe begins from nothing."""
   if config.init.kind == "random" and config.model.head_std:
     progress.say(
       "init.kind=random: the published recipe hardly learns from random weights; give DINO's with "
       "--config.init.kind=dino --config.init.path=FILE.pth"
     )
-  return warm_start(params, kind=config.init.kind, path=config.init.path, num_heads=num_heads)
+  return begin(config, params, num_heads)
 
 
 class Plan(NamedTuple):

@@ -47,8 +47,14 @@ class Package(NamedTuple):
 
 
 def is_package(folder: str | os.PathLike[str]) -> bool:
-  """Returns whether a folder looks like a package; a run folder has a config.json too."""
-  return all((Path(folder) / name).is_file() for name in (CONFIG, WEIGHTS, IMAGES))
+  """Returns whether a folder says it is a package of ours; run folders and other people's models
+  have a config.json too."""
+  if not all((Path(folder) / name).is_file() for name in (CONFIG, WEIGHTS, IMAGES)):
+    return False
+  try:
+    return {"format", "architecture"} <= _read_json(Path(folder) / CONFIG).keys()
+  except (UserError, AttributeError):
+    return False
 
 
 def make_config(

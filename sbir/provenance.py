@@ -47,7 +47,7 @@ def commands(folders: Sequence[str | Path]) -> list[str]:
   """Returns the command that each folder was made with, each one once."""
   lines = []
   for folder in folders:
-    words = [str(word) for word in _versions(folder).get("command", [])]
+    words = [str(word) for word in run_folder.read_versions(folder).get("command", [])]
     if not words:
       continue
     main = Path(words[0])
@@ -57,7 +57,7 @@ def commands(folders: Sequence[str | Path]) -> list[str]:
 
 def versions(folder: str | Path) -> dict[str, str]:
   """Returns {"python", "jax", ..., "git commit": text} of a run folder."""
-  found = _versions(folder)
+  found = run_folder.read_versions(folder)
   rows = {"git commit": found.get("git", ""), "Python": found.get("python", "")}
   rows |= found.get("packages", {})
   rows["devices"] = ", ".join(sorted(set(found.get("devices", []))))
@@ -67,17 +67,10 @@ def versions(folder: str | Path) -> dict[str, str]:
 def init_text(folder: str | Path, config: Mapping[str, Any]) -> str:
   """Returns what a training began from: random weights, or a file and its hash."""
   kind = config["init"]["kind"]
-  found = _versions(folder).get("init")
+  found = run_folder.read_versions(folder).get("init")
   if kind == "random" or not found:
     return f"{kind} weights"
   return f"{kind} weights, {found['file']}, SHA-256 {found['sha256']}"
-
-
-def _versions(folder: str | Path) -> dict[str, Any]:
-  try:
-    return json.loads((Path(folder) / "versions.json").read_text())
-  except (OSError, ValueError):
-    return {}
 
 
 def _same_folder(one: Any, other: str | Path) -> bool:

@@ -52,6 +52,15 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
 
 
+def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+  """Returns the versions.json of a run folder, {} where there is none that can be read: it tells of
+  a run, nothing depends on it."""
+  try:
+    return dict(json.loads((Path(workdir) / "versions.json").read_text()))
+  except (OSError, ValueError):
+    return {}
+
+
 def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dict[str, Any]:
   """Returns the config of a training of `method`; `key` is the config key that names the folder.
 
@@ -97,13 +106,22 @@ def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
     _check_same(workdir, read_config(workdir), _plain(config))
 
 
-def open_run(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
-  """Makes the folder and writes config.json and versions.json, after `check`."""
+def open_run(
+  workdir: str | os.PathLike[str], config: Mapping[str, Any], init: Mapping[str, str] | None = None
+) -> None:
+  """Makes the folder and writes config.json and versions.json, after `check`.
+
+  `init` says from which file the run begins, {"path", "file", "sha256"}; without it versions.json
+  keeps what it says of that.
+  """
   check(workdir, config)
+  recorded = versions()
+  if init := init or read_versions(workdir).get("init"):
+    recorded["init"] = dict(init)
   try:
     Path(workdir).mkdir(parents=True, exist_ok=True)
     write_json(Path(workdir) / "config.json", _plain(config))
-    write_json(Path(workdir) / "versions.json", versions())
+    write_json(Path(workdir) / "versions.json", recorded)
   except OSError as error:
     raise UserError(
       f"workdir {workdir} cannot be written ({error.strerror}); choose another"

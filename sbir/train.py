@@ -24,6 +24,8 @@ from sbir.types import Batch, Key, Params, Scalar, UserError
 STEPS_IN_FLIGHT = 2  # dispatched and not yet finished; more only holds more batches in memory
 
 Evaluate = Callable[[Params, Params], Mapping[str, float]]
+# Fresh parameters -> those to begin from, and what versions.json says of the file they are from.
+WarmStart = Callable[[Params], tuple[Params, Mapping[str, str]]]
 
 
 class Batches(Protocol):
@@ -49,7 +51,7 @@ def train(
   eval_every: int,
   evaluate: Evaluate | None = None,
   choose_by: str = "",
-  warm_start: Callable[[Params], Params] | None = None,
+  warm_start: WarmStart | None = None,
   keep: int = 2,
   log_tensorboard: bool = True,
   desc: str = "train",
@@ -59,8 +61,8 @@ def train(
   `config` is recorded in the run folder and compared with what is there. `evaluate(params, frozen)`
   runs every `eval_every` steps and at the end; its numbers join the line of that step, and where
   `choose_by` names one of them, the saved step with the highest is kept beside the newest; that
-  must never be a test score. `warm_start`
-  maps fresh parameters to those to begin from (weights from a file); not called on resuming.
+  must never be a test score. `warm_start` maps fresh parameters to those to begin from (weights
+  from a file); not called on resuming.
   Where an interval (`save_every`, `log_every`, `eval_every`) is 0, only the last step counts.
 
   Raises: UserError if the loss is not finite, or `workdir` cannot be used for this run.
@@ -72,7 +74,7 @@ def train(
   first = put_batch(next(batches), mesh)
   init_key, frozen_key = jax.random.split(jax.random.key(seed))
   start = run_folder.latest_step(workdir) or 0
-  state = None
+  state, init = None, {}
   if start:  # nothing is written before it is known that the checkpoint fits
     with Checkpoints(workdir, keep=keep) as checkpoints:
       state, position = _restore(checkpoints, start, task, optimizer, init_key, first, mesh)
@@ -82,8 +84,11 @@ def train(
     batches.set_state(position)
   frozen = put_replicated(task.frozen(frozen_key, first), mesh)
   if state is None:
-    state = _fresh(task, optimizer, init_key, first, mesh, warm_start)
-  run_folder.open_run(workdir, config)
+    state = _fresh(task, optimizer, init_key, first, mesh)
+    if warm_start is not None:
+      params, init = warm_start(state.params)
+      state = state._replace(params=put_replicated(params, mesh))
+  run_folder.open_run(workdir, config, init)
   with (
     Checkpoints(workdir, keep=keep) as checkpoints,
     MetricLog(workdir, restored_step=start, tensorboard=log_tensorboard) as log,
@@ -215,19 +220,11 @@ def _check_health(health: Health, numbers: Mapping[str, float], desc: str) -> No
 
 
 def _fresh(
-  task: Task,
-  optimizer: optax.GradientTransformation,
-  key: Key,
-  batch: Batch,
-  mesh: Mesh,
-  warm_start: Callable[[Params], Params] | None,
+  task: Task, optimizer: optax.GradientTransformation, key: Key, batch: Batch, mesh: Mesh
 ) -> TrainState:
   """Returns the state a run begins with, on the mesh."""
   build = jax.jit(functools.partial(init_state, task, optimizer), out_shardings=replicated(mesh))
-  state = build(key, batch)
-  if warm_start is None:
-    return state
-  return state._replace(params=put_replicated(warm_start(state.params), mesh))
+  return build(key, batch)
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

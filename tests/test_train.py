@@ -203,12 +203,13 @@ def test_fresh_parameters_can_come_from_elsewhere_once(tmp_path):
 
   def warm_start(params):
     calls.append(1)
-    return jax.tree.map(jnp.ones_like, params)  # the teacher itself
+    return jax.tree.map(jnp.ones_like, params), {"file": "ones.npz"}
 
   toy_train(tmp_path, steps=4, warm_start=warm_start, rate=1e-9)
   state = toy_train(tmp_path, steps=6, warm_start=warm_start, rate=1e-9)
   np.testing.assert_allclose(state.params["head"]["kernel"], 1.0, atol=1e-4)
   assert len(calls) == 1
+  assert run_folder.read_versions(tmp_path)["init"] == {"file": "ones.npz"}  # after resuming, too
 
 
 def test_text_is_written_whole_readable_by_others_and_nothing_is_left_beside_it(tmp_path):

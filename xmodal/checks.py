@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sbir import settings
+from sbir.given_weights import check_init
 from sbir.optim import make_optimizer
-from sbir.pretrained import check_init
 from sbir.protocols import PROTOCOLS
 from sbir.settings import (
   SEED,
@@ -18,6 +18,7 @@ from sbir.settings import (
   check_word,
 )
 from sbir.types import UserError
+from xmodal.begin import KINDS
 
 MODALITIES = ("photo", "sketch")
 TARGETS = ("own", "photo", "sketch")
@@ -64,7 +65,7 @@ def check_stage(config: Mapping[str, Any], stage: str, modality: str = "") -> No
 def check_training(config: Mapping[str, Any]) -> None:
   """Raises UserError if the training that `config` describes cannot work, whatever the data."""
   check_numbers(config, TRAINING)
-  check_init(config["init"]["kind"], config["init"]["path"])
+  check_init(config["init"], KINDS)
   make_optimizer(steps=config["steps"], **config["optimizer"])
   loss, batch_size = config["loss"], config["batch_size"]
   if "queue_size" in loss and not loss["queue_size"] and not loss["in_batch"]:

@@ -17,6 +17,7 @@ from sbir.optim import make_optimizer
 from sbir.settings import check_word, compute_dtype
 from sbir.train import train
 from sbir.types import Params, UserError
+from xmodal.begin import begin
 from xmodal.checks import MODALITIES, check_training
 from xmodal.fusion import Fusion, Student, Teacher
 from xmodal.match import match_scorer
@@ -30,11 +31,6 @@ SEEN_ALIKE = (  # by a teacher and its students
   "augment.std",
   "augment.gradients",
 )
-ENCODERS = {  # where the ViTs are in each stage's parameters, for weights from a file
-  "teacher": ("photo_encoder", "sketch_encoder"),
-  "student": ("encoder",),
-  "baseline": ("photo/encoder", "sketch/encoder"),
-}
 
 
 def train_stage(config: ConfigDict, workdir: str) -> None:
@@ -70,7 +66,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     log_every=config.log_every,
     eval_every=config.eval_every,
     evaluate=evaluate,
-    warm_start=lambda params: _load_encoders(config, params),
+    warm_start=lambda params: begin(config, params, make_vit(config).num_heads),
     keep=config.keep,
     log_tensorboard=config.log_tensorboard,
     desc=describe(config),
@@ -187,22 +183,3 @@ def _check_seen_alike(config: ConfigDict, teacher: ConfigDict) -> None:
     here, there = settings.find(config, key), settings.find(teacher, key)
     if there is not None and here != there:
       raise UserError(f"{key}={here} is not the teacher's {there}; add --config.{key}={there}")
-
-
-def _load_encoders(config: ConfigDict, params: Params) -> Params:
-  """Returns `params` with its ViTs as `init.kind` and `init.path` say."""
-  if config.init.kind == "random":
-    return params
-  for name in ENCODERS[config.stage]:
-    params = _replace(params, name.split("/"), config)
-  return params
-
-
-def _replace(params: Params, path: list[str], config: ConfigDict) -> Params:
-  if not path:
-    from sbir.pretrained import warm_start
-
-    num_heads = make_vit(config).num_heads
-    return warm_start(params, kind=config.init.kind, path=config.init.path, num_heads=num_heads)
-  head, *rest = path
-  return {**params, head: _replace(params[head], rest, config)}
