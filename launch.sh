@@ -8,6 +8,8 @@ VENV_PYTHON=$VENV/bin/python
 LOG=$VENV/setup.log
 INSTALLING=$VENV/.installing # there while pip works: found at a start, it means pip was killed
 METHODS="xmodal pskd"
+DEV=""    # "yes": setup brings what the tests need, and all extras
+EXTRAS="" # what setup brings on top, such as "hub export"
 
 usage() {
   cat <<'EOF'
@@ -22,7 +24,8 @@ usage: ./launch.sh COMMAND [ARGUMENTS]
                                          pskd: sketchy21, sketchy25, tuberlin, quickdraw,
                                          sketchy_mini, demo)
   test [pytest arguments]                style checks and the whole test suite
-  setup [--dev]                          only make .venv (--dev: with what the tests need)
+  setup [--with hub|export]... [--dev]   only make .venv (hub: for places on the Hugging Face hub;
+                                         export: for ONNX; --dev: both, and what the tests need)
   help                                   this text
 
 Every command sets up .venv first if it is missing, half-made, or older than the requirement files.
@@ -71,24 +74,38 @@ fingerprint() {
   (cd "$ROOT" && cksum "$@")
 }
 
-# install STAMP FILE...: brings .venv to exactly what the requirement files say, once
+# install STAMP "FILE..." [OPTION]...: brings .venv to what the requirement files say, once; takes
+# nothing out of it. The options are pip's.
 install() {
-  local stamp=$VENV/$1 file options=()
-  shift
-  if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint "$@")" ]; then
+  local stamp=$VENV/$1 files=$2 file options=()
+  shift 2
+  for file in $files; do options+=(-r "$ROOT/$file"); done
+  # shellcheck disable=SC2086
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint $files)" ]; then
     return
   fi
-  for file in "$@"; do options+=(-r "$ROOT/$file"); done
-  say "installing the packages of $* (the first time takes some minutes; log: $LOG)"
+  say "installing the packages of $files (the first time takes some minutes; log: $LOG)"
   touch "$INSTALLING"
   if ! "$VENV_PYTHON" -m pip install --no-input --disable-pip-version-check --progress-bar off \
-    "${options[@]}" 2>&1 | tee "$LOG" | show_packages; then
+    "${options[@]}" "$@" 2>&1 | tee "$LOG" | show_packages; then
     rm -f "$INSTALLING" # pip itself gave up, before it touched anything
     tail -n 5 "$LOG" >&2
     die "the packages could not be installed (see $LOG); check the network and run the same command again"
   fi
   rm -f "$INSTALLING"
-  fingerprint "$@" >"$stamp"
+  # shellcheck disable=SC2086
+  fingerprint $files >"$stamp"
+}
+
+# install_extra NAME: brings what requirements-NAME.txt says on top, and moves none of our pins
+install_extra() {
+  local file=requirements-$1.txt
+  case $1 in
+    # jax2onnx declares orbax-checkpoint<0.11.37, which our pin is above though it runs with it: asked
+    # for both, pip gives up. The file lists all that is needed, so nothing else has to be looked for.
+    export) install ".stamp-$1" "$file" --no-deps ;;
+    *) install ".stamp-$1" "$file" -c "$ROOT/requirements.txt" ;;
+  esac
 }
 
 # Shows which package pip is at: on a terminal by rewriting one line, in a file by a line in twenty.
@@ -109,15 +126,52 @@ show_packages() {
   if [ -t 2 ]; then printf '\r\033[K' >&2; fi
 }
 
-# setup [--dev]; two of us at once on a fresh clone would tear down each other's half-made .venv
+# Prints the names NAME of the files requirements-NAME.txt that can be set up on top.
+extras() {
+  local file name
+  for file in "$ROOT"/requirements-*.txt; do
+    name=${file##*/requirements-}
+    name=${name%.txt}
+    case $name in test | "*") ;; *) printf '%s ' "$name" ;; esac
+  done
+}
+
+# check_extra NAME: stops unless there is a requirement file of that name
+check_extra() {
+  local choices
+  choices=$(extras)
+  case " $choices" in
+    *" ${1:-/} "*) ;;
+    *) die "setup --with does not know '${1:-}'; choose one of: ${choices% }" ;;
+  esac
+}
+
+# parse_setup ARGUMENTS: sets DEV and EXTRAS
+parse_setup() {
+  while [ $# != 0 ]; do
+    case $1 in
+      --dev) DEV=yes ;;
+      --with)
+        check_extra "${2:-}"
+        EXTRAS="$EXTRAS $2"
+        shift
+        ;;
+      *) die "setup knows only --with NAME and --dev, not '$1'" ;;
+    esac
+    shift
+  done
+}
+
+# What DEV and EXTRAS say; two of us at once on a fresh clone would tear down each other's half-made .venv
 setup() {
   (
     if command -v flock >/dev/null; then flock 9; fi
-    setup_alone "$@"
+    setup_alone
   ) 9<"$ROOT"
 }
 
 setup_alone() {
+  local name
   if ! is_sound; then
     if [ -e "$VENV" ]; then
       say ".venv is broken or half-made: making it again"
@@ -127,12 +181,14 @@ setup_alone() {
     make_venv
     rm -rf "$VENV.broken"
   fi
-  if [ "${1:-}" = --dev ]; then
-    install .stamp-dev requirements.txt requirements-test.txt
+  if [ -n "$DEV" ]; then
+    install .stamp-dev "requirements.txt requirements-test.txt"
     fingerprint requirements.txt >"$VENV/.stamp"
+    EXTRAS=$(extras)
   else
     install .stamp requirements.txt
   fi
+  for name in $EXTRAS; do install_extra "$name"; done
 }
 
 run_python() {
@@ -165,10 +221,8 @@ main() {
   case $command in
     help | -h | --help) usage ;;
     setup)
-      case ${1:-} in
-        "" | --dev) setup "$@" ;;
-        *) die "setup knows only --dev, not '$1'" ;;
-      esac
+      parse_setup "$@"
+      setup
       say "ready: $VENV_PYTHON"
       ;;
     demo)
@@ -186,7 +240,8 @@ main() {
       run_python -m "$method.pipeline" "$@"
       ;;
     test)
-      setup --dev
+      DEV=yes
+      setup
       run_tests "$@"
       ;;
     *) die "unknown command '$command'; choose one of: setup, demo, train, test, help" ;;

@@ -9,13 +9,19 @@ import pytest
 
 from tests.paths import REPO
 
-# Makes a .venv at once, with a stand-in for pip that installs nothing.
+# Makes a .venv at once; its pip installs nothing, and notes what is asked of it.
 QUICK_PYTHON = f"""#!/bin/sh
 [ "$1" = -m ] || exec {sys.executable} "$@"
 {sys.executable} -m venv --without-pip "$4" && cd "$4"/lib/python*/site-packages && mkdir pip
-echo 'import sys; sys.exit("--fail" in open("requirements.txt").read())' >pip/__main__.py
+cat >pip/__main__.py <<'EOF'
+import sys
+print(*sys.argv[1:], file=open("pip.txt", "a"))
+sys.exit("--fail" in open("requirements.txt").read())
+EOF
 touch pip/__init__.py
 """
+
+PIP = "install --no-input --disable-pip-version-check --progress-bar off"
 
 
 @pytest.fixture
@@ -23,14 +29,21 @@ def clone(tmp_path):
   for name in ("launch.sh", ".ci"):
     copy = shutil.copytree if (REPO / name).is_dir() else shutil.copy
     copy(REPO / name, tmp_path / name)
-  for name in ("requirements.txt", "requirements-test.txt"):
-    (tmp_path / name).write_text("# nothing\n")
+  for name in ("", "-test", "-hub", "-export"):
+    (tmp_path / f"requirements{name}.txt").write_text("# nothing\n")
   (tmp_path / "xmodal").mkdir()
   for name in ("demo", "pipeline"):
     (tmp_path / f"xmodal/{name}.py").write_text("import sys; print(sys.argv[1:])")
   (tmp_path / "python").write_text(QUICK_PYTHON)
   (tmp_path / "python").chmod(0o755)
   return tmp_path
+
+
+def pip_calls(clone):
+  """Returns what pip was asked to install, call by call, and forgets it."""
+  calls = (clone / "pip.txt").read_text().replace(f"{clone}/", "").splitlines()
+  (clone / "pip.txt").write_text("")
+  return [call.removeprefix(f"{PIP} ") for call in calls]
 
 
 def launch(clone, *arguments):
@@ -46,7 +59,12 @@ def launch(clone, *arguments):
     (["demo", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
     (["train", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
     (["train"], "train what? ./launch.sh train METHOD NAME --data DIR --workdir W"),
-    (["setup", "--fast"], "setup knows only --dev, not '--fast'"),
+    (["setup", "--fast"], "setup knows only --with NAME and --dev, not '--fast'"),
+    (["setup", "--dev", "hub"], "setup knows only --with NAME and --dev, not 'hub'"),
+    (["setup", "--with", "hab"], "setup --with does not know 'hab'; choose one of: export hub"),
+    (["setup", "--with", "test"], "setup --with does not know 'test'; choose one of: export hub"),
+    (["setup", "--with", "*"], "setup --with does not know '*'; choose one of: export hub"),
+    (["setup", "--with"], "setup --with does not know ''; choose one of: export hub"),
   ],
 )
 def test_an_unknown_word_is_one_line_and_sets_nothing_up(clone, arguments, message):
@@ -100,10 +118,59 @@ def test_set_up_happens_once(clone):
   assert (second.stdout, second.stderr) == ("['shoe_v2', '--data', 'd']\n", "")
 
 
+BASE = "-r requirements.txt"
+HUB = "-r requirements-hub.txt -c requirements.txt"
+EXPORT = "-r requirements-export.txt --no-deps"
+
+
 def test_what_the_tests_need_is_set_up_once_too(clone):
   assert "requirements-test.txt" in launch(clone, "setup", "--dev").stderr
+  assert pip_calls(clone) == [f"{BASE} -r requirements-test.txt", EXPORT, HUB]
   assert "installing" not in launch(clone, "setup", "--dev").stderr
+  assert "installing" not in launch(clone, "setup", "--with", "hub").stderr
   assert launch(clone, "demo").stderr == ""
+  assert pip_calls(clone) == []
+
+
+def test_what_the_tests_need_is_set_up_without_extras_where_there_are_none(clone):
+  for name in ("hub", "export"):
+    (clone / f"requirements-{name}.txt").unlink()
+  assert launch(clone, "setup", "--dev").returncode == 0
+  assert pip_calls(clone) == [f"{BASE} -r requirements-test.txt"]
+
+
+@pytest.mark.parametrize(
+  ("names", "calls"), [(["hub"], [HUB]), (["export"], [EXPORT]), (["hub", "export"], [HUB, EXPORT])]
+)
+def test_extras_are_set_up_on_top_once(clone, names, calls):
+  arguments = [word for name in names for word in ("--with", name)]
+  assert launch(clone, "setup", *arguments).returncode == 0
+  assert pip_calls(clone) == [BASE, *calls]
+  for later in (["setup", *arguments], ["setup"], ["demo"]):
+    assert "installing" not in launch(clone, *later).stderr
+  assert pip_calls(clone) == []
+
+
+def test_an_extra_comes_into_the_same_venv_later(clone):
+  launch(clone, "demo")
+  launch(clone, "setup", "--with", "hub")
+  assert pip_calls(clone) == [BASE, HUB]
+  (clone / "requirements-hub.txt").write_text("# nothing new\n")
+  assert "installing" not in launch(clone, "demo").stderr
+  launch(clone, "setup", "--with", "hub")
+  assert pip_calls(clone) == [HUB]
+
+
+def test_an_extra_that_could_not_be_installed_is_tried_again(clone):
+  launch(clone, "setup")
+  pip = next(clone.glob(".venv/lib/*/site-packages/pip/__main__.py"))
+  works = pip.read_text()
+  pip.write_text("import sys; sys.exit('no such version')")
+  failed = launch(clone, "setup", "--with", "hub")
+  assert failed.returncode == 2 and "no such version" in failed.stderr
+  pip.write_text(works)
+  assert launch(clone, "setup", "--with", "hub").returncode == 0
+  assert pip_calls(clone) == [BASE, HUB]
 
 
 def test_new_requirements_are_installed_into_the_same_venv(clone):
