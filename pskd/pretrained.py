@@ -6,70 +6,57 @@ from typing import Any
 
 import numpy as np
 
+from pskd.packaged import build
 from sbir import progress, trees
 from sbir.pretrained import (
-  TIMM,
-  Arrays,
-  Rule,
-  check_heads,
-  convert,
-  from_augreg,
-  linear,
+  Converted,
+  Sizes,
+  assemble,
+  encoder_sizes,
+  head_sizes,
+  load_vit,
   read_npz,
-  tokens,
-  vector,
+  shape_of,
+  with_heads,
 )
 from sbir.torch_file import read_torch, state_dict_of
-from sbir.types import Params
+from sbir.types import Params, UserError
+from sbir.vit_rules import DINO_HEAD_RULES, TIMM, TIMM_STRANGERS
+from sbir.weight_rules import Arrays, Known, Rule, below, dense, sort_out, tokens
 
-DINO_HEAD = {0: "fc1", 2: "fc2", 4: "fc3"}  # places of the linear layers in their nn.Sequential
 CLASSIFIER = "classifier"
-
-_HEAD = tuple(
-  Rule(rf"head\.mlp\.{place}\.{theirs}", f"head/{name}/{ours}", form)
-  for place, name in DINO_HEAD.items()
-  for theirs, ours, form in (("weight", "kernel", linear), ("bias", "bias", vector))
-)
-
-
-def below(theirs: str, ours: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-  """Returns the rules for the same network one level down; `theirs` must hold no group."""
-  return tuple(Rule(theirs + r.theirs, ours + r.ours, r.form) for r in rules)
-
-
-DINO = (*below(r"backbone\.", "backbone/", TIMM), *_HEAD)
-DINO_IGNORED = (r"head\.last_layer\..*",)  # 65 536 outputs, which PSKD never calls
-
+NUM_TOKENS = 2
 RELEASED = (
   Rule(r"backbone\.dist_img_token", "backbone/dist_token", tokens),
   Rule(r"backbone\.fusion_token", "backbone/fusion_token", tokens),
-  *below(r"backbone\.", "backbone/", tuple(r for r in TIMM if r.ours != "cls_token")),
-  *(Rule(r.theirs.replace("head", "head_fusion"), r.ours, r.form) for r in _HEAD),
-  Rule(r"head_fusion\.fc\.weight", f"head/{CLASSIFIER}/kernel", linear),
-  Rule(r"head_fusion\.fc\.bias", f"head/{CLASSIFIER}/bias", vector),
+  *below(r"backbone\.", "backbone/", [rule for rule in TIMM if rule.ours != "cls_token"]),
+  *below(r"head_fusion\.", "head/", DINO_HEAD_RULES),
+  *dense(r"head_fusion\.fc", f"head/{CLASSIFIER}"),
 )
-RELEASED_IGNORED = (
-  r"head\..*",
-  r"head_dist.*",
-)  # the dist token's head: built, loaded, never called
+RELEASED_DEAD = (Known(r"head(_dist.*)?\..*", "the dist token's head, never called"),)
 
 
-def from_released(state_dict: Arrays, *, what: str = "this state dict") -> Params:
-  """Returns the parameters of our network from a PSKD state dict (either stage).
+def convert_released(arrays: Arrays, *, num_heads: int = 0, what: str) -> Converted:
+  """Returns the network of a released checkpoint of either stage: architecture "pskd".
+
+  Its positions are resampled in every forward pass as the released code does, which the weights
+  were trained with. The number of heads (0: width / 64) cannot be read off the shapes.
 
   Source: acmmm22anonymous/PSKD@a505f9f vision_transformer.py, utils.MultiCropWrapper.
-  Raises: UserError naming `what` and every entry that is not of that network.
+  Raises: UserError naming `what` and every entry that is not of that network, missing, or of a
+    wrong shape; or a number of heads that cannot be.
   """
-  return convert(state_dict, RELEASED, ignored=RELEASED_IGNORED, what=what)
+  found = sort_out(arrays, RELEASED, RELEASED_DEAD, TIMM_STRANGERS)
+  return with_heads(assemble("pskd", found, _sizes, build, what=what), num_heads, what)
 
 
-def from_dino(state_dict: Arrays, *, what: str = "this state dict") -> Params:
-  """Returns {"backbone": a plain ViT's parameters, "head": the MLP's} of a DINO checkpoint.
-
-  That is the sub-dict `teacher` of a full checkpoint. Source: facebookresearch/dino.
-  Raises: UserError naming `what` and every entry that has no place.
-  """
-  return convert(state_dict, DINO, ignored=DINO_IGNORED, what=what)
+def _sizes(named: Arrays) -> Sizes:
+  encoder, image_size = encoder_sizes(named, "backbone/", NUM_TOKENS)
+  prototypes = shape_of(named, f"head/{CLASSIFIER}/kernel")
+  if not prototypes:
+    raise UserError("it has no classifier (head_fusion.fc.weight)")
+  sizes = {**head_sizes(named, "head/"), "num_classes": prototypes[1]}
+  return {"encoder": encoder, **sizes, "dino_posembed_resample": True}, image_size
 
 
 def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Params:
@@ -85,26 +72,17 @@ def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Param
   if kind == "random":
     return params
   what = f"init.path={path}"
-  if kind == "augreg":
-    check_heads(read_npz(path), num_heads, what)
-    loaded = {"backbone": from_augreg(path)}
-  else:
-    is_npz = Path(path).suffix == ".npz"
-    arrays = read_npz(path) if is_npz else state_dict_of(read_torch(path), what, "teacher")
-    is_full = any(name.startswith("backbone.") for name in arrays)
-    loaded = from_dino(arrays if is_full else _as_backbone(arrays), what=what)
+  is_npz = kind == "augreg" or Path(path).suffix == ".npz"
+  arrays = read_npz(path) if is_npz else state_dict_of(read_torch(path), what, "teacher")
+  loaded = load_vit(arrays, kind, num_heads=num_heads, what=what)
   begun = begin_from(params, loaded, what=what)
   if "head" not in loaded:
     progress.say(f"{what} has no head: its MLP begins from random weights")
   return begun
 
 
-def _as_backbone(arrays: Arrays) -> Arrays:
-  return {f"backbone.{name}": array for name, array in arrays.items()}
-
-
 def begin_from(params: Params, loaded: Mapping[str, Any], *, what: str) -> Params:
-  """Returns fresh `params` with what `loaded` has: a plain ViT under "backbone", perhaps "head".
+  """Returns fresh `params` with what `loaded` has: a plain ViT under "encoder", perhaps "head".
 
   Both tokens become the class token and its slot of the positions is there twice, so that they are
   one and the same at the start. The classifier stays random, and so does the MLP where `loaded`
@@ -113,10 +91,9 @@ def begin_from(params: Params, loaded: Mapping[str, Any], *, what: str) -> Param
   Source: PSKD@a505f9f utils.restart_from_checkpoint_fd3.
   Raises: UserError naming `what` and every parameter that does not fit.
   """
-  vit, fresh = dict(loaded["backbone"]), params["head"]
-  if (cls_token := vit.pop("cls_token", None)) is not None:
-    vit |= {"dist_token": cls_token, "fusion_token": cls_token}
-  if (positions := vit.get("pos_embed")) is not None:
-    vit["pos_embed"] = np.concatenate([positions[:, :1], positions], axis=1)
+  vit, fresh = dict(loaded["encoder"]), params["head"]
+  cls_token, positions = vit.pop("cls_token"), vit["pos_embed"]
+  vit |= {"dist_token": cls_token, "fusion_token": cls_token}
+  vit["pos_embed"] = np.concatenate([positions[:, :1], positions], axis=1)
   head = {**loaded.get("head", fresh), CLASSIFIER: fresh[CLASSIFIER]}
   return trees.merge(params, {"backbone": vit, "head": head}, what=what)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sbir import trees
 from sbir.nn.vit import ViT
 from sbir.types import UserError
 
@@ -27,8 +28,7 @@ def check_network(network: Any, spec: Spec, where: str = "network") -> None:
   `where` is what it is called in messages.
   """
   if wrong := _wrong(network, spec, where):
-    shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-    raise UserError(f"{shown}; {REPAIR}")
+    raise UserError(f"{trees.in_short(wrong)}; {REPAIR}")
 
 
 def make_encoder(encoder: Mapping[str, int]) -> ViT:

@@ -1,4 +1,4 @@
-"""Weights that others trained, in the form of our ViT; an entry that nobody expects is an error."""
+"""Weights that others trained, in the form of our networks; an entry nobody expects is an error."""
 
 import math
 import re
@@ -6,185 +6,224 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sbir import trees
+from sbir import plain_vit, trees
+from sbir.network import Network, shapes_of
+from sbir.nn.positions import resample_grid
+from sbir.nn.vit import check_image_size
 from sbir.types import Params, UserError
+from sbir.vit_rules import (
+  AUGREG,
+  AUGREG_DEAD,
+  AUGREG_STRANGERS,
+  DINO_DEAD,
+  DINO_HEAD_RULES,
+  DINO_STRANGERS,
+  TIMM,
+  TIMM_DEAD,
+  TIMM_STRANGERS,
+  augreg_heads,
+  join_qkv,
+)
+from sbir.weight_rules import Arrays, Found, below, complaint, sort_out
 
-Arrays = Mapping[str, np.ndarray]
+VIT_KINDS = ("augreg", "timm", "dino", "deit")
 KINDS = ("random", "augreg")
 FILES = {
   "augreg": "a ViT .npz of the AugReg release",
   "dino": "DINO's full checkpoint (.pth)",
 }
+HEAD_WIDTH = 64  # of one attention head, in every published ViT-Ti, S, B and L
 _UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
-
-class Rule(NamedTuple):
-  """How entries of theirs become leaves of ours."""
-
-  theirs: str  # regular expression of the whole name
-  ours: str  # the leaf's name, its groups filled in: r"block_\1/norm_1/scale"
-  form: Callable[[np.ndarray], np.ndarray]  # their axes to ours; ValueError if there are others
+Sizes = tuple[dict[str, Any], int]  # a network's description and its image size
 
 
-def convert(arrays: Arrays, rules: Sequence[Rule], *, ignored: Sequence[str], what: str) -> Params:
-  """Returns the tree that `rules` make of `arrays`, in float32.
+class Converted(NamedTuple):
+  """A checkpoint of others as one of our networks."""
 
-  Every entry must match a rule, or one of the expressions `ignored` (parts that we do not have, or
-  that the source never uses). What is missing shows when the tree is merged into a model's.
+  architecture: str  # "vit", "xmodal-teacher", "xmodal-student", "pskd"
+  network: dict[str, Any]  # its description, which builds the network
+  image_size: int
+  params: Params  # the network's, float32
+  used: tuple[str, ...]  # entries of theirs that are in `params`
+  dead: dict[str, str]  # those that are left out by design, and why; no others are
 
-  Raises: UserError naming `what`, and all entries that match neither or have another form.
+
+def convert_vit(arrays: Arrays, kind: str, *, num_heads: int = 0, what: str) -> Converted:
+  """Returns a plain ViT of one of VIT_KINDS: architecture "vit".
+
+  "augreg": names of Google's .npz. "timm", "deit": names of timm, as DeiT's release has them too.
+  "dino": the same, DINO's backbone file; or "backbone.*" and "head.*" of its full checkpoint (the
+  entry "teacher"), then with the head's MLP.
+
+  Sizes are read off the shapes. The number of attention heads shows in AugReg's files alone:
+  elsewhere it is `num_heads`, or where that is 0 the width / 64 of all published ViTs.
+
+  Raises: UserError naming `what` and all entries that are of no such ViT, missing, or of a wrong
+    shape; or a number of heads that cannot be.
   """
-  named, misfits = {}, []
-  for name, array in arrays.items():
-    if any(re.fullmatch(pattern, name) for pattern in ignored):
-      continue
-    try:
-      if array.dtype.kind != "f":
-        raise ValueError(array.dtype)
-      ours, form = _find(rules, name)
-      named[ours] = np.ascontiguousarray(form(array), np.float32)
-    except ValueError:
-      misfits.append(f"{name} {array.shape} {array.dtype}")
-  if misfits or not named:
-    shown = "; ".join(misfits[:8]) + (f"; and {len(misfits) - 8} more" if len(misfits) > 8 else "")
+  found = _sort_vit(arrays, kind)
+  if kind == "augreg":
+    num_heads = _told_heads(arrays, num_heads, what)
+  shaped = assemble("vit", found, _vit_sizes, plain_vit.build, what=what)
+  return with_heads(shaped, num_heads, what)
+
+
+def load_vit(arrays: Arrays, kind: str, *, num_heads: int, what: str) -> Params:
+  """Returns what `convert_vit` makes of `arrays` as parameters to begin a training from:
+  {"encoder"}, and {"head"} where there is DINO's. `num_heads` is the model's.
+
+  Raises: UserError as `convert_vit`, or if the file was made with another number of heads.
+  """
+  found = _sort_vit(arrays, kind)
+  told = augreg_heads(arrays) if kind == "augreg" else set()
+  if told - {num_heads}:
     raise UserError(
-      f"{what} is not of the expected network, choose another file: {len(misfits)} of its"
-      f" {len(arrays)} entries have no place ({shown or 'it is empty'})"
+      f"{what} does not fit this model, choose another model.size: it has"
+      f" {', '.join(map(str, sorted(told)))} attention heads, this model {num_heads}"
     )
+  return assemble("vit", found, _vit_sizes, plain_vit.build, what=what).params
+
+
+def _sort_vit(arrays: Arrays, kind: str) -> Found:
+  if kind not in VIT_KINDS:
+    raise UserError(f"kind {kind!r} is unknown; choose one of {', '.join(VIT_KINDS)}")
+  if kind == "augreg":
+    found = sort_out(arrays, below("", "encoder/", AUGREG), AUGREG_DEAD, AUGREG_STRANGERS)
+    return found._replace(named=join_qkv(found.named))
+  if kind != "dino":
+    return sort_out(arrays, below("", "encoder/", TIMM), TIMM_DEAD, TIMM_STRANGERS)
+  is_full = any(name.startswith(("backbone.", "head.mlp.")) for name in arrays)
+  rules = below(r"backbone\." if is_full else "", "encoder/", TIMM)
+  head = below(r"head\.", "head/", DINO_HEAD_RULES)
+  return sort_out(arrays, (*rules, *head), DINO_DEAD, (*DINO_STRANGERS, *TIMM_STRANGERS))
+
+
+def _vit_sizes(named: Arrays) -> Sizes:
+  encoder, image_size = encoder_sizes(named, "encoder/")
+  has_head = any(name.startswith("head/") for name in named)
+  head = head_sizes(named, "head/") if has_head else {"hidden": 0, "bottleneck": 0}
+  return {"encoder": encoder, **head}, image_size
+
+
+def encoder_sizes(named: Arrays, prefix: str, num_tokens: int = 1) -> Sizes:
+  """Returns {"width", "depth", "num_heads", "patch_size"} of the ViT below `prefix`, its heads 1 as
+  shapes do not tell them, and the side of its images; before the patches are `num_tokens`.
+
+  Raises: UserError if that cannot be read off the shapes.
+  """
+  kernel = shape_of(named, f"{prefix}patch_embed/kernel")
+  positions = shape_of(named, f"{prefix}pos_embed")
+  pattern = re.compile(re.escape(prefix) + r"block_(\d+)/.*")
+  blocks = [int(match[1]) for match in map(pattern.fullmatch, named) if match]
+  parts = {"patch embedding": kernel, "positions": positions, "blocks": blocks}
+  if lost := [name for name, part in parts.items() if not part]:
+    raise UserError(f"{prefix.rstrip('/')} has no {' and no '.join(lost)}")
+  num, patch = max(positions[1] - num_tokens, 0), math.isqrt(kernel[0] // 3)
+  side = math.isqrt(num)
+  if side * side != num or not num:
+    without = (
+      "" if num_tokens > 1 or f"{prefix}cls_token" in named else ", and there is no cls_token"
+    )
+    raise UserError(
+      f"{prefix}pos_embed has {positions[1]} positions, expected {num_tokens} of the learnt tokens "
+      f"and those of a square of patches, {num} is no square{without}"
+    )
+  sizes = {"width": kernel[1], "depth": max(blocks) + 1, "num_heads": 1, "patch_size": patch}
+  return sizes, side * patch
+
+
+def shape_of(named: Arrays, name: str) -> tuple[int, ...]:
+  """Returns the shape of a leaf, () where there is none of that name."""
+  return named[name].shape if name in named else ()
+
+
+def head_sizes(named: Arrays, prefix: str) -> dict[str, int]:
+  """Returns {"hidden", "bottleneck"} of the MLP of DINO's head below `prefix`.
+
+  Raises: UserError if it has no first or no third layer.
+  """
+  shapes = [shape_of(named, f"{prefix}{name}/kernel") for name in ("fc1", "fc3")]
+  if not all(shapes):
+    raise UserError(f"{prefix.rstrip('/')} has no kernel in {'fc3' if shapes[0] else 'fc1'}")
+  return {"hidden": shapes[0][1], "bottleneck": shapes[1][1]}
+
+
+def assemble(
+  architecture: str,
+  found: Found,
+  read_sizes: Callable[[Arrays], Sizes],
+  build: Callable[[Mapping[str, Any]], Network],
+  *,
+  what: str,
+) -> Converted:
+  """Returns `found` as the network that its shapes describe; its heads are still 1.
+
+  Raises: UserError naming `what` and every entry that is too many, missing or of a wrong shape.
+  """
+  network, image_size, params = {}, 0, trees.unflatten(found.named)
+  try:
+    network, image_size = read_sizes(found.named)
+    wrong = trees.misses(shapes_of(build(network), image_size), params)
+  except UserError as error:
+    wrong = [str(error)]
+  wrong = [line for line in wrong if line.split(" ")[0] not in found.spoilt]
+  if wrong or found.misfits:
+    raise UserError(complaint(found, wrong, what))
+  return Converted(architecture, network, image_size, params, found.used, found.dead)
+
+
+def with_heads(converted: Converted, num_heads: int, what: str) -> Converted:
+  """Returns `converted` with so many attention heads, or where it is 0 with width / 64.
+
+  Raises: UserError naming `what` if that does not divide its width.
+  """
+  encoder = converted.network["encoder"]
+  width = encoder["width"]
+  if not num_heads and width % HEAD_WIDTH:
+    raise UserError(
+      f"{what} does not tell its number of attention heads, and its width {width} is no multiple "
+      f"of {HEAD_WIDTH}; give --heads N"
+    )
+  num_heads = num_heads or width // HEAD_WIDTH
+  if num_heads < 0 or width % num_heads:
+    raise UserError(f"--heads {num_heads} must divide the width {width} of {what}; give another")
+  network = {**converted.network, "encoder": {**encoder, "num_heads": num_heads}}
+  return converted._replace(network=network)
+
+
+def _told_heads(arrays: Arrays, num_heads: int, what: str) -> int:
+  """Returns the number of heads that an AugReg file tells, 0 if it has none to tell."""
+  told = sorted(augreg_heads(arrays))
+  if len(told) > 1:
+    raise UserError(f"{what} has layers of {', '.join(map(str, told))} heads; fetch it again")
+  if told and num_heads not in (0, told[0]):
+    raise UserError(f"{what} has {told[0]} attention heads, not {num_heads}; leave --heads out")
+  return told[0] if told else num_heads
+
+
+def resample_positions(params: Params, network: Mapping[str, Any], image_size: int) -> Params:
+  """Returns `params` for images of another size: each pos_embed resampled, all else as it is.
+
+  `network` is the description that the parameters are of. Bicubic as PyTorch does it, to a size,
+  with corners not aligned and no smoothing.
+  Raises: UserError if `image_size` does not divide by the patch size.
+  """
+  named = trees.flatten(params)
+  for name in [name for name in named if name.endswith("/pos_embed")]:
+    parent = name.removesuffix("pos_embed")
+    encoder = network["encoder"] if "encoder" in network else network[name.split("/")[0]]["encoder"]
+    patch = encoder["patch_size"]
+    if image_size < patch:
+      raise UserError(f"image_size={image_size} has no patch of {patch}; give at least {patch}")
+    check_image_size((image_size, image_size), patch)
+    tokens = [other for other in named if re.fullmatch(re.escape(parent) + r"\w+_token", other)]
+    named[name] = resample_grid(np.asarray(named[name]), len(tokens), image_size // patch)
   return trees.unflatten(named)
-
-
-def _find(rules: Sequence[Rule], name: str) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-  for rule in rules:
-    if match := re.fullmatch(rule.theirs, name):
-      return match.expand(rule.ours), rule.form
-  raise ValueError(name)
-
-
-def vector(array: np.ndarray) -> np.ndarray:
-  """Returns a bias or a norm's scale as it is."""
-  return np.einsum("i->i", array)
-
-
-def linear(weight: np.ndarray) -> np.ndarray:
-  """Returns torch's [out, in] as our kernel [in, out]."""
-  return np.einsum("oi->io", weight)
-
-
-def _kernel(array: np.ndarray) -> np.ndarray:
-  return np.einsum("io->io", array)
-
-
-def tokens(array: np.ndarray) -> np.ndarray:
-  return np.einsum("bnd->bnd", array)
-
-
-def _torch_patches(weight: np.ndarray) -> np.ndarray:
-  return _patches(np.einsum("oihw->hwio", weight))
-
-
-def _patches(kernel: np.ndarray) -> np.ndarray:
-  height, width, channels, out = kernel.shape
-  return kernel.reshape(height * width * channels, out)
-
-
-def _to_heads(kernel: np.ndarray) -> np.ndarray:
-  width, heads, head_width = kernel.shape
-  return kernel.reshape(width, heads * head_width)
-
-
-def _head_biases(bias: np.ndarray) -> np.ndarray:
-  heads, head_width = bias.shape
-  return bias.reshape(heads * head_width)
-
-
-def _from_heads(kernel: np.ndarray) -> np.ndarray:
-  heads, head_width, width = kernel.shape
-  return kernel.reshape(heads * head_width, width)
-
-
-TIMM = (
-  Rule(r"cls_token", "cls_token", tokens),
-  Rule(r"pos_embed", "pos_embed", tokens),
-  Rule(r"patch_embed\.proj\.weight", "patch_embed/kernel", _torch_patches),
-  Rule(r"patch_embed\.proj\.bias", "patch_embed/bias", vector),
-  Rule(r"blocks\.(\d+)\.norm([12])\.weight", r"block_\1/norm_\2/scale", vector),
-  Rule(r"blocks\.(\d+)\.norm([12])\.bias", r"block_\1/norm_\2/bias", vector),
-  Rule(r"blocks\.(\d+)\.attn\.qkv\.weight", r"block_\1/attention/qkv/kernel", linear),
-  Rule(r"blocks\.(\d+)\.attn\.qkv\.bias", r"block_\1/attention/qkv/bias", vector),
-  Rule(r"blocks\.(\d+)\.attn\.proj\.weight", r"block_\1/attention/out/kernel", linear),
-  Rule(r"blocks\.(\d+)\.attn\.proj\.bias", r"block_\1/attention/out/bias", vector),
-  Rule(r"blocks\.(\d+)\.mlp\.(fc[12])\.weight", r"block_\1/mlp/\2/kernel", linear),
-  Rule(r"blocks\.(\d+)\.mlp\.(fc[12])\.bias", r"block_\1/mlp/\2/bias", vector),
-  Rule(r"norm\.weight", "norm/scale", vector),
-  Rule(r"norm\.bias", "norm/bias", vector),
-)
-TIMM_IGNORED = (r"head\.(weight|bias)",)  # the classifier of its pretraining
-
-_BLOCK = r"Transformer/encoderblock_(\d+)/"
-_ATTENTION = _BLOCK + r"MultiHeadDotProductAttention_1/"
-AUGREG = (
-  Rule(r"cls", "cls_token", tokens),
-  Rule(r"Transformer/posembed_input/pos_embedding", "pos_embed", tokens),
-  Rule(r"embedding/kernel", "patch_embed/kernel", _patches),
-  Rule(r"embedding/bias", "patch_embed/bias", vector),
-  Rule(_BLOCK + r"LayerNorm_0/(scale|bias)", r"block_\1/norm_1/\2", vector),
-  Rule(_BLOCK + r"LayerNorm_2/(scale|bias)", r"block_\1/norm_2/\2", vector),
-  Rule(_ATTENTION + r"(query|key|value)/kernel", r"block_\1/attention/\2/kernel", _to_heads),
-  Rule(_ATTENTION + r"(query|key|value)/bias", r"block_\1/attention/\2/bias", _head_biases),
-  Rule(_ATTENTION + r"out/kernel", r"block_\1/attention/out/kernel", _from_heads),
-  Rule(_ATTENTION + r"out/bias", r"block_\1/attention/out/bias", vector),
-  Rule(_BLOCK + r"MlpBlock_3/Dense_0/kernel", r"block_\1/mlp/fc1/kernel", _kernel),
-  Rule(_BLOCK + r"MlpBlock_3/Dense_0/bias", r"block_\1/mlp/fc1/bias", vector),
-  Rule(_BLOCK + r"MlpBlock_3/Dense_1/kernel", r"block_\1/mlp/fc2/kernel", _kernel),
-  Rule(_BLOCK + r"MlpBlock_3/Dense_1/bias", r"block_\1/mlp/fc2/bias", vector),
-  Rule(r"Transformer/encoder_norm/(scale|bias)", r"norm/\1", vector),
-)
-AUGREG_IGNORED = (r"head/(kernel|bias)",)
-
-
-def from_timm(state_dict: Arrays, prefix: str = "", *, what: str = "this state dict") -> Params:
-  """Returns the parameters of our ViT from a timm ViT's entries below `prefix`.
-
-  The classifier `head.*` is left out; what does not begin with `prefix` is the caller's business.
-
-  Source: timm 0.5.4 vision_transformer.py.
-  Raises: UserError naming `what` if an entry has no place in a plain ViT.
-  """
-  below = {n.removeprefix(prefix): a for n, a in state_dict.items() if n.startswith(prefix)}
-  return convert(below, TIMM, ignored=TIMM_IGNORED, what=what)
-
-
-def from_augreg(path: str | Path) -> Params:
-  """Returns the parameters of our ViT from a .npz of Google's ViT release; head/* is left out.
-
-  Source: AugReg (arXiv:2106.10270), vision_transformer vit_jax/models_vit.py.
-  Raises: UserError naming the file if it cannot be read or holds something else.
-  """
-  return _from_augreg(read_npz(path), f"{path}")
-
-
-def _from_augreg(arrays: Arrays, what: str) -> Params:
-  params = convert(arrays, AUGREG, ignored=AUGREG_IGNORED, what=what)
-  return trees.unflatten(_join_qkv(trees.flatten(params)))
-
-
-def _join_qkv(named: Arrays) -> dict[str, np.ndarray]:
-  """Returns the leaves with query, key and value side by side, as our one projection has them.
-
-  Where one of the three is missing they stay as they are: merging will name it.
-  """
-  joined = dict(named)
-  for query in [name for name in named if "/attention/query/" in name]:
-    three = [query.replace("/query/", f"/{part}/") for part in ("query", "key", "value")]
-    if all(name in named and named[name].shape == named[query].shape for name in three):
-      parts = [joined.pop(name) for name in three]
-      joined[query.replace("/query/", "/qkv/")] = np.concatenate(parts, axis=-1)
-  return joined
 
 
 def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Params:
@@ -199,9 +238,8 @@ def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Param
   check_init(kind, path)
   if kind == "random":
     return params
-  what, arrays = f"init.path={path}", read_npz(path)
-  loaded = _from_augreg(arrays, what)
-  check_heads(arrays, num_heads, what)
+  what = f"init.path={path}"
+  loaded = load_vit(read_npz(path), kind, num_heads=num_heads, what=what)["encoder"]
   _check_grid(params, loaded, what)
   return trees.merge(params, loaded, what=what)
 
@@ -221,20 +259,9 @@ def check_init(kind: str, path: str, *, kinds: Sequence[str] = KINDS) -> None:
     raise UserError(f"init.path={path} is not a file; set it to {FILES[kind]}")
 
 
-def check_heads(arrays: Arrays, num_heads: int, what: str) -> None:
-  """Raises UserError if AugReg's file was made with another number of attention heads."""
-  for name, array in arrays.items():
-    if name.endswith("/query/kernel") and array.shape[1] != num_heads:
-      raise UserError(
-        f"{what} does not fit this model, choose another model.size: it has"
-        f" {array.shape[1]} attention heads, this model {num_heads}"
-      )
-
-
 def _check_grid(params: Params, loaded: Params, what: str) -> None:
   """Raises UserError if all that hinders is the number of patches, with the image size to set."""
   fresh, found = trees.flatten(params), trees.flatten(loaded)
-  shape_of = lambda named, name: np.shape(named.get(name, ()))
   ours, theirs = shape_of(fresh, "pos_embed"), shape_of(found, "pos_embed")
   kernel = shape_of(found, "patch_embed/kernel")
   if ours == theirs or not theirs or kernel != shape_of(fresh, "patch_embed/kernel"):

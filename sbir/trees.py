@@ -1,7 +1,7 @@
 """Named views of parameter trees: flatten to path names, mask by pattern, strict merge."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,16 +46,28 @@ def merge(target: Params, source: Params, *, what: str) -> Params:
   Raises:
     UserError: names missing from `source`, names it has too many, or shapes that differ.
   """
+  if found := misses(target, source):
+    raise UserError(
+      f"{what} does not fit this model, check its config ({len(found)}): {in_short(found)}"
+    )
+  structure, named = jax.tree_util.tree_structure(target), flatten(source)
+  return jax.tree_util.tree_unflatten(structure, [named[name] for name in flatten(target)])
+
+
+def misses(target: Params, source: Params) -> list[str]:
+  """Returns a line for each name or shape in which `source` is not as `target`; [] if none is."""
   wanted, found = flatten(target), flatten(source)
-  misses = [f"{name} {wanted[name].shape} is missing" for name in wanted if name not in found]
-  misses += [f"{name} {found[name].shape} has no place" for name in found if name not in wanted]
-  misses += [
+  lines = [f"{name} {wanted[name].shape} is missing" for name in wanted if name not in found]
+  lines += [f"{name} {found[name].shape} has no place" for name in found if name not in wanted]
+  lines += [
     f"{name} is {found[name].shape}, the model has {wanted[name].shape}"
     for name in wanted
     if name in found and found[name].shape != wanted[name].shape
   ]
-  if misses:
-    shown = "; ".join(misses[:8]) + (f"; and {len(misses) - 8} more" if len(misses) > 8 else "")
-    raise UserError(f"{what} does not fit this model, check its config ({len(misses)}): {shown}")
-  structure = jax.tree_util.tree_structure(target)
-  return jax.tree_util.tree_unflatten(structure, [found[name] for name in wanted])
+  return lines
+
+
+def in_short(lines: Sequence[str], num: int = 8) -> str:
+  """Returns the first `num` of the lines in one, and how many more there are."""
+  more = f"; and {len(lines) - num} more" if len(lines) > num else ""
+  return "; ".join(lines[:num]) + more

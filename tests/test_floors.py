@@ -29,6 +29,7 @@ FLOORS = {
   "sbir.network_config": 2,
   "sbir.plain_vit": 2,
   "sbir.weight_rules": 2,
+  "sbir.vit_rules": 2,
   "sbir.pretrained": 2,
   "sbir.package_folder": 2,
   "sbir.model_card": 2,

@@ -10,7 +10,7 @@ import pytest
 from pskd import losses
 from pskd.model import Head, TwoTokenNet, TwoTokenViT, released_positions
 from pskd.optimizer import with_tables
-from pskd.pretrained import from_released
+from pskd.pretrained import convert_released
 from pskd.prototypes import correlation_matrix
 from pskd.tasks import Batching, StudentTask
 from sbir import mesh, trees
@@ -53,7 +53,8 @@ def params_of(golden, sizes, whose):
   fresh = jax.eval_shape(
     lambda: network(sizes, "plain_pos").init(jax.random.key(0), jnp.zeros((1, side, side, 3)))
   )["params"]
-  return trees.merge(fresh, from_released(entries), what="golden")
+  loaded = convert_released(entries, num_heads=sizes["num_heads"], what="golden").params
+  return trees.merge(fresh, loaded, what="golden")
 
 
 def images(golden, name):

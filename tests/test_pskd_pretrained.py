@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from pskd.model import Head, TwoTokenNet, TwoTokenViT
-from pskd.pretrained import DINO_HEAD, from_dino, from_released, warm_start
+from pskd.pretrained import convert_released, warm_start
 from pskd.tasks import init_net
 from sbir import trees
 from sbir.nn.vit import ViT
 from sbir.torch_file import read_torch
 from sbir.types import UserError
+from sbir.vit_rules import DINO_HEAD
 from tests.paths import GOLDENS, needs_shared
 from tests.pskd_tiny import IMAGE, PATCH, make_net, random_params
 from tests.test_pretrained import augreg_arrays
@@ -131,9 +132,9 @@ def with_one(name, shape, dtype=np.float32):
     (with_one("backbone.strange", (2,)), r"1 of its \d+ entries have no place \(backbone.strange"),
     (with_one("backbone.norm.bias", (24, 1)), r"have no place \(backbone.norm.bias"),
     (with_one("backbone.norm.bias", (24,), np.int32), r"norm.bias \(24,\) int32"),
-    (without("backbone.norm.bias"), r"backbone/norm/bias \(24,\) is missing"),
-    (without("backbone.cls_token"), r"fusion_token \(1, 1, 24\) is missing"),
-    (without("backbone.pos_embed"), r"pos_embed \(1, 6, 24\) is missing"),
+    (without("backbone.norm.bias"), r"encoder/norm/bias \(24,\) is missing"),
+    (without("backbone.cls_token"), r"encoder/cls_token \(1, 1, 24\) is missing"),
+    (without("backbone.pos_embed"), r"encoder has no positions"),
     (without("head.mlp.2.weight"), r"head/fc2/kernel \(16, 16\) is missing"),
     (without("head.mlp.4.bias"), r"head/fc3/bias \(12,\) is missing"),
   ],
@@ -208,19 +209,6 @@ def test_a_student_that_begins_from_dino_gives_the_published_fusion_token(expect
   close(out.dist, expected["pskd_init_fusion_token"])  # one and the same at the start
 
 
-@needs_shared
-def test_dinos_own_token_and_bottleneck_come_out_of_the_two_halves(expected, dino):
-  loaded = from_dino(dino)
-  plain = ViT(*(SIZES[name] for name in PLACES))
-  head = {**loaded["head"], "classifier": fresh_golden()["head"]["classifier"]}
-  with jax.default_matmul_precision("highest"):
-    photos = expected["dino_image"].transpose(0, 2, 3, 1)
-    token = quick_jit(plain.apply)({"params": loaded["backbone"]}, photos)[:, 0]
-    bottleneck, _ = quick_jit(golden_net().head.apply)({"params": head}, token)
-  close(token, expected["dino_cls"])
-  close(bottleneck, expected["dino_head_bottleneck"])
-
-
 @pytest.fixture(scope="module")
 def released():
   """The student of a PSKD checkpoint, without the name of its wrapper."""
@@ -230,7 +218,8 @@ def released():
 
 @needs_shared
 def test_a_released_checkpoint_fills_the_network(released):
-  params = trees.merge(fresh_golden(), from_released(released), what="checkpoint")
+  loaded = convert_released(released, num_heads=3, what="checkpoint").params
+  params = trees.merge(fresh_golden(), loaded, what="checkpoint")
   classifier = params["head"]["classifier"]["kernel"]
   np.testing.assert_array_equal(classifier, released["head_fusion.fc.weight"].T)
 
@@ -238,8 +227,10 @@ def test_a_released_checkpoint_fills_the_network(released):
 @needs_shared
 def test_the_unused_head_of_a_released_checkpoint_is_left_out(released):
   unused = {"head.mlp.0.weight": np.ones((2, 2), np.float32)}
-  params = from_released(released | unused | {"head_dist.fc.bias": np.ones(2, np.float32)})
-  assert set(params["head"]) == {"fc1", "fc2", "fc3", "classifier"}
+  unused |= {"head_dist.fc.bias": np.ones(2, np.float32)}
+  converted = convert_released(released | unused, num_heads=3, what="checkpoint")
+  assert converted.dead.keys() == unused.keys()
+  assert set(converted.params["head"]) == {"fc1", "fc2", "fc3", "classifier"}
 
 
 @needs_shared
@@ -249,7 +240,7 @@ def test_the_unused_head_of_a_released_checkpoint_is_left_out(released):
 )
 def test_a_strange_entry_of_a_released_checkpoint_is_refused(released, stranger):
   with pytest.raises(UserError, match=rf"1 of its \d+ entries have no place \({stranger}"):
-    from_released(released | {stranger: np.zeros((1, 1, 36), np.float32)}, what="file")
+    convert_released(released | {stranger: np.zeros((1, 1, 36), np.float32)}, what="file")
 
 
 @needs_shared

@@ -17,7 +17,7 @@ from tests.paths import GOLDENS, needs_shared
 from tests.xmodal_tiny import quick_jit, teacher_task
 from xmodal import losses, queue
 from xmodal.fusion import Fusion, Student, Teacher
-from xmodal.pretrained import student_from_released, teacher_from_released
+from xmodal.pretrained import convert_student, convert_teacher
 from xmodal.views import Recipe
 
 pytestmark = needs_shared
@@ -62,7 +62,7 @@ def teacher(golden, sizes, images):
     sizes["fusion_depth"] * sizes["cross_attn_depth"], sizes["fusion_heads"], "sequential"
   )
   model = Teacher(encoder(), encoder(), fusion)
-  loaded = teacher_from_released(state_dict(golden, "teacher/"))
+  loaded = convert_teacher(state_dict(golden, "teacher/"), num_heads=3, what="golden").params
   return model, merged(model, loaded, images["photo"], images["sketch"])
 
 
@@ -72,7 +72,7 @@ def student(golden, sizes, images):
     sizes["student_dim"], sizes["student_depth"], sizes["student_heads"], sizes["patch_size"]
   )
   model = Student(encoder, sizes["dim"])
-  loaded = student_from_released(state_dict(golden, "student/"))
+  loaded = convert_student(state_dict(golden, "student/"), num_heads=3, what="golden").params
   params = merged(model, loaded, images["photo"])
   return quick_jit(lambda x: model.apply({"params": params}, x))
 
@@ -129,9 +129,9 @@ def test_the_student_gives_the_released_vectors(golden, student, images, image, 
 def test_the_released_heads_that_are_dead_are_ignored_and_nothing_else_is(golden):
   weights = state_dict(golden, "teacher/")
   with pytest.raises(UserError, match=r"1 of its \d+ entries have no place \(other\.weight"):
-    teacher_from_released(weights | {"other.weight": np.ones(3, np.float32)})
+    convert_teacher(weights | {"other.weight": np.ones(3, np.float32)}, what="golden")
   with pytest.raises(UserError, match="have no place"):
-    student_from_released(weights)
+    convert_student(weights, what="golden")
 
 
 def started_queue(golden):

@@ -1,5 +1,7 @@
 """Positional embeddings on another grid than the one they were trained on."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -34,6 +36,24 @@ def resample(
   grid = positions.reshape(side, side, width)
   matrix = jnp.asarray(matrix, positions.dtype)
   return jnp.einsum("ai,bj,ijd->abd", matrix, matrix, grid).reshape(1, -1, width)
+
+
+def resample_grid(
+  positions: Float[np.ndarray, "1 n d"], num_tokens: int, side: int
+) -> Float[np.ndarray, "1 k d"]:
+  """Returns positions for a grid of `side` x `side` patches, on the host; the first `num_tokens`
+  stay as they are, the others must be those of a square grid, by row.
+
+  Source: torch.nn.functional.interpolate(size=(side, side), mode="bicubic", align_corners=False).
+  """
+  old = math.isqrt(positions.shape[1] - num_tokens)
+  if old == side:
+    return positions
+  matrix = bicubic_matrix(old, side, side / old)
+  grid = positions[0, num_tokens:].reshape(old, old, -1).astype(np.float64)
+  resampled = np.einsum("ai,bj,ijd->abd", matrix, matrix, grid, optimize=True)
+  patches = resampled.reshape(1, side * side, -1).astype(positions.dtype)
+  return np.concatenate([positions[:, :num_tokens], patches], axis=1)
 
 
 def _cubic(distance: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
