@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> None:
   results = pipeline.run("demo", workdir, overrides)
   print(f"\n{pipeline.format_rows(results)}")
   print(f"\nreport:     {Path(workdir) / 'evaluation' / 'report.html'}")
+  print(f"package:    {Path(workdir) / pipeline.PACKAGE}")
   print(f"run folder: {workdir}")
   if as_json:
     print(json.dumps(_summary(results, round(time.monotonic() - begun, 1), workdir)))

@@ -4,9 +4,10 @@ r"""Trains and evaluates PSKD whole: teacher, student, and what each finds of un
   python -m pskd.pipeline sketchy_mini --data DIR --workdir runs/mini --config.seed=1
 
 Names: demo, sketchy_mini, sketchy21, sketchy25, tuberlin, quickdraw. Each stage has a folder in the
-workdir (teacher, student, teacher_evaluation, evaluation). The same command again resumes where it
-was stopped and skips what is finished. --config.KEY=VALUE goes to every stage that has KEY; to
-change one stage alone, run its own main on that folder first.
+workdir (teacher, student, teacher_evaluation, evaluation); the folder "package" has the student, to
+search with. The same command again resumes where it was stopped and skips what is finished.
+--config.KEY=VALUE goes to every stage that has KEY; to change one stage alone, run its own main on
+that folder first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ FILES = {
   "teacher_evaluation": "configs/pskd/evaluate.py",
   "evaluation": "configs/pskd/evaluate.py",
 }
+PACKAGE = "package"
 SHOWN = {"map@all[voc]": "mAP@all[voc]", "prec@100[N]": "Prec@100[N]"}
 
 
@@ -42,12 +44,18 @@ def main(arguments: Sequence[str]) -> None:
   results = run(*request)
   print(f"\n{format_rows(results)}")
   print(f"\nreport: {Path(request.workdir) / 'evaluation' / 'report.html'}")
+  print(f"package of the student: {Path(request.workdir) / PACKAGE}")
 
 
 def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results:
-  """Runs or resumes all stages of config `name` in `workdir`; returns what was found."""
+  """Runs or resumes all stages of config `name` in `workdir`; returns what was found.
+
+  Leaves the package of the student in `workdir`/package.
+  """
   from pskd.measure import evaluate_network, measure_untrained
+  from pskd.package_run import package_run
   from pskd.stages import train_stage
+  from sbir.package_folder import write_package
   from sbir.retrieval.category_stats import chance
 
   folder = Path(workdir)
@@ -59,6 +67,9 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results
     evaluate_network(configs[stage], folder / stage)
     for stage in ("teacher_evaluation", "evaluation")
   )
+  select = configs["evaluation"].select
+  package = package_run(folder / "student", folder / "evaluation", select=select)
+  write_package(folder / PACKAGE, package)
   rows = {
     "chance": chance(student),
     "untrained": measure_untrained(configs["evaluation"]).metrics,
@@ -73,6 +84,7 @@ def check(configs: Mapping[str, "ConfigDict"], folder: Path) -> None:
   from pskd.checks import check_evaluation
   from pskd.stages import make_plan, open_part
   from sbir import run_folder
+  from sbir.package_folder import check_free
   from sbir.types import UserError
 
   evaluation = configs["evaluation"]
@@ -87,6 +99,7 @@ def check(configs: Mapping[str, "ConfigDict"], folder: Path) -> None:
       run_folder.check(folder / stage, config)
     else:
       make_plan(config, folder / stage)
+  check_free(folder / PACKAGE)
   open_part(evaluation, "test", configs["student"].image_size)
 
 

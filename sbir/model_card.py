@@ -1,5 +1,6 @@
 """The model card, README.md of a package: what it is, how to use it, where its numbers are from."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -142,11 +143,17 @@ def _model(facts: Facts, how: Preprocessing) -> dict[str, str]:
 
 def _measured(measured: Measured) -> str:
   rows = [ROW.format("", "measured, %", "95 % interval", "chance, %"), "|---|---|---|---|"]
-  for name, value in measured.metrics.items():
+  for name in sorted(measured.metrics, key=_with_numbers):
+    value = measured.metrics[name]
     interval = " to ".join(_percent(bound) for bound in measured.intervals.get(name, ()))
     rows.append(ROW.format(name, _percent(value), interval, _percent(measured.chance.get(name))))
-  about = "".join(f"- {key}: {text}\n" for key, text in measured.about.items())
+  about = "".join(f"- {key}: {clean_command(text)}\n" for key, text in measured.about.items())
   return _section(f"Measured: {measured.title}", about + "\n" + "\n".join(rows) + "\n")
+
+
+def _with_numbers(name: str) -> list[Any]:
+  """Returns what sorts acc@5 before acc@10."""
+  return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _percent(value: float | None) -> str:

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
   print(f"\n{report.queries} sketches, each asked against {report.gallery} unseen photos")
   print(format_rows(rows))
   print(f"\npicture:    {Path(workdir) / 'evaluation' / 'grid.png'}")
+  print(f"package:    {Path(workdir) / pipeline.PACKAGE}")
   print(f"run folder: {workdir}")
   if as_json:
     seconds = round(time.monotonic() - begun, 1)

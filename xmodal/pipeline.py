@@ -4,9 +4,9 @@ r"""Trains and evaluates XModalViT whole: teacher, photo student, sketch student
   python -m xmodal.pipeline shoe304 --data DIR --workdir runs/shoe304 --config.seed=1
 
 Names: demo, shoe304, shoe_v2, chair_v2, sketchy. Each stage has a folder in the workdir (teacher,
-photo_student, sketch_student, evaluation). The same command again resumes where it was stopped and
-skips what is finished. --config.KEY=VALUE goes to every stage that has KEY; to change one stage
-alone, run its own main on that folder first.
+photo_student, sketch_student, evaluation); the folder "package" has both students, to search with.
+The same command again resumes where it was stopped and skips what is finished. --config.KEY=VALUE
+goes to every stage that has KEY; to change one stage alone, run its own main on that folder first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from sbir.instances import InstanceReport
 
 STUDENTS = ("photo", "sketch")
+PACKAGE = "package"
 FILES = {
   "teacher": "configs/xmodal/teacher.py",
   "photo_student": "configs/xmodal/student.py",
@@ -37,11 +38,17 @@ def main(arguments: Sequence[str]) -> None:
   report = run(*request)
   print(table(report), end="")
   print(f"pictures and lists: {Path(request.workdir) / 'evaluation'}")
+  print(f"package of both students: {Path(request.workdir) / PACKAGE}")
 
 
 def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "InstanceReport":
-  """Runs or resumes all stages of config `name` in `workdir`; returns the evaluation's report."""
+  """Runs or resumes all stages of config `name` in `workdir`; returns the evaluation's report.
+
+  Leaves the package of both students in `workdir`/package.
+  """
+  from sbir.package_folder import write_package
   from xmodal.measure import evaluate_encoders
+  from xmodal.package_run import package_pair
   from xmodal.stages import train_stage
 
   configs = load_configs(name, workdir, overrides)
@@ -49,18 +56,24 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "Instan
   evaluation = configs.pop("evaluation")
   for stage, config in configs.items():
     train_stage(config, str(Path(workdir) / stage))
-  return evaluate_encoders(evaluation, Path(workdir) / "evaluation")
+  folder = Path(workdir)
+  report = evaluate_encoders(evaluation, folder / "evaluation")
+  runs = {name: folder / f"{name}_student" for name in STUDENTS}
+  write_package(folder / PACKAGE, package_pair(runs, folder / "evaluation"))
+  return report
 
 
 def check(configs: Mapping[str, "ConfigDict"], workdir: str | Path) -> None:
   """Raises UserError for what would stop any stage, so that none stops after hours of another."""
   from sbir import run_folder
+  from sbir.package_folder import check_free
   from xmodal.checks import check_evaluation, check_training
   from xmodal.stages import open_split
 
   for stage, config in configs.items():
     (check_evaluation if stage == "evaluation" else check_training)(config)
     run_folder.check(Path(workdir) / stage, config)
+  check_free(Path(workdir) / PACKAGE)
   open_split(configs["teacher"], "test")
 
 
