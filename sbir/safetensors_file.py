@@ -19,7 +19,7 @@ from safetensors import SafetensorError, TensorSpec, deserialize, serialize
 from sbir import run_folder
 from sbir.types import UserError
 
-MAX_HEADER = 10_000_000  # bytes; that of ViT-B has 20 kB. Read as JSON it takes ten times as much
+MAX_HEADER = 10_000_000  # bytes; that of ViT-B has 20 kB. As JSON it takes up to 24 times as much
 LENGTH = struct.Struct("<Q")
 DTYPES = {
   "F64": "<f8",
@@ -42,7 +42,7 @@ WRITABLE = frozenset(np.dtype(dtype).name for dtype in DTYPES.values())
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "..."]]:
   """Returns the arrays of a .safetensors file by name, each its own; bfloat16 as float32.
 
-  Takes memory of twice the file's size, whatever its header says.
+  Takes memory of twice the file's size, whatever the header says of its arrays.
 
   Raises: UserError naming the file if it is missing, cut short, damaged, of another form, or holds
     nothing, or a dtype that DTYPES has not (float8).
