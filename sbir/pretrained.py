@@ -4,7 +4,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from sbir import plain_vit, trees
 from sbir.network import Network, shapes_of
+from sbir.network_config import REPAIR
 from sbir.nn.positions import resample_grid
 from sbir.nn.vit import check_image_size
 from sbir.types import Params, UserError
@@ -31,11 +32,6 @@ from sbir.vit_rules import (
 from sbir.weight_rules import Arrays, Found, below, complaint, sort_out
 
 VIT_KINDS = ("augreg", "timm", "dino", "deit")
-KINDS = ("random", "augreg")
-FILES = {
-  "augreg": "a ViT .npz of the AugReg release",
-  "dino": "DINO's full checkpoint (.pth)",
-}
 HEAD_WIDTH = 64  # of one attention head, in every published ViT-Ti, S, B and L
 _UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
@@ -71,22 +67,6 @@ def convert_vit(arrays: Arrays, kind: str, *, num_heads: int = 0, what: str) -> 
     num_heads = _told_heads(arrays, num_heads, what)
   shaped = assemble("vit", found, _vit_sizes, plain_vit.build, what=what)
   return with_heads(shaped, num_heads, what)
-
-
-def load_vit(arrays: Arrays, kind: str, *, num_heads: int, what: str) -> Params:
-  """Returns what `convert_vit` makes of `arrays` as parameters to begin a training from:
-  {"encoder"}, and {"head"} where there is DINO's. `num_heads` is the model's.
-
-  Raises: UserError as `convert_vit`, or if the file was made with another number of heads.
-  """
-  found = _sort_vit(arrays, kind)
-  told = augreg_heads(arrays) if kind == "augreg" else set()
-  if told - {num_heads}:
-    raise UserError(
-      f"{what} does not fit this model, choose another model.size: it has"
-      f" {', '.join(map(str, sorted(told)))} attention heads, this model {num_heads}"
-    )
-  return assemble("vit", found, _vit_sizes, plain_vit.build, what=what).params
 
 
 def _sort_vit(arrays: Arrays, kind: str) -> Found:
@@ -126,12 +106,10 @@ def encoder_sizes(named: Arrays, prefix: str, num_tokens: int = 1) -> Sizes:
   num, patch = max(positions[1] - num_tokens, 0), math.isqrt(kernel[0] // 3)
   side = math.isqrt(num)
   if side * side != num or not num:
-    without = (
-      "" if num_tokens > 1 or f"{prefix}cls_token" in named else ", and there is no cls_token"
-    )
+    lacks_token = num_tokens == 1 and f"{prefix}cls_token" not in named
     raise UserError(
-      f"{prefix}pos_embed has {positions[1]} positions, expected {num_tokens} of the learnt tokens "
-      f"and those of a square of patches, {num} is no square{without}"
+      f"{prefix}pos_embed has {positions[1]} positions, of them {num_tokens} for learnt tokens; "
+      f"the other {num} are no square of patches{'; it has no class token' if lacks_token else ''}"
     )
   sizes = {"width": kernel[1], "depth": max(blocks) + 1, "num_heads": 1, "patch_size": patch}
   return sizes, side * patch
@@ -165,12 +143,13 @@ def assemble(
 
   Raises: UserError naming `what` and every entry that is too many, missing or of a wrong shape.
   """
-  network, image_size, params = {}, 0, trees.unflatten(found.named)
+  params = trees.unflatten(found.named)
   try:
     network, image_size = read_sizes(found.named)
     wrong = trees.misses(shapes_of(build(network), image_size), params)
   except UserError as error:
-    wrong = [str(error)]
+    reason = str(error).removesuffix(f"; {REPAIR}")
+    raise UserError(complaint(found, [reason], what)) from None
   wrong = [line for line in wrong if line.split(" ")[0] not in found.spoilt]
   if wrong or found.misfits:
     raise UserError(complaint(found, wrong, what))
@@ -191,7 +170,10 @@ def with_heads(converted: Converted, num_heads: int, what: str) -> Converted:
     )
   num_heads = num_heads or width // HEAD_WIDTH
   if num_heads < 0 or width % num_heads:
-    raise UserError(f"--heads {num_heads} must divide the width {width} of {what}; give another")
+    raise UserError(
+      f"{what} has width {width}, which {num_heads} attention heads do not divide; give another "
+      "number of heads"
+    )
   network = {**converted.network, "encoder": {**encoder, "num_heads": num_heads}}
   return converted._replace(network=network)
 
@@ -224,53 +206,6 @@ def resample_positions(params: Params, network: Mapping[str, Any], image_size: i
     tokens = [other for other in named if re.fullmatch(re.escape(parent) + r"\w+_token", other)]
     named[name] = resample_grid(np.asarray(named[name]), len(tokens), image_size // patch)
   return trees.unflatten(named)
-
-
-def warm_start(params: Params, *, kind: str, path: str, num_heads: int) -> Params:
-  """Returns the fresh ViT parameters `params`, or for kind "augreg" those of the file at `path`.
-
-  `kind` and `path` are the config's init.kind and init.path. `num_heads` is the model's: our
-  shapes do not show it, theirs do, and with another number the same weights are another network.
-
-  Raises: UserError naming the file if it is missing, unreadable, or made for another architecture,
-    image size or patch size.
-  """
-  check_init(kind, path)
-  if kind == "random":
-    return params
-  what = f"init.path={path}"
-  loaded = load_vit(read_npz(path), kind, num_heads=num_heads, what=what)["encoder"]
-  _check_grid(params, loaded, what)
-  return trees.merge(params, loaded, what=what)
-
-
-def check_init(kind: str, path: str, *, kinds: Sequence[str] = KINDS) -> None:
-  """Raises UserError if init.kind and init.path do not go together, or there is no such file.
-
-  Reads nothing, so a main can call it before anything slow begins.
-  """
-  if kind not in kinds:
-    raise UserError(f"init.kind={kind!r} is unknown; choose one of {', '.join(kinds)}")
-  if kind == "random" and path:
-    raise UserError(f"init.path={path} is not read with init.kind=random; set init.kind={kinds[1]}")
-  if kind != "random" and not path:
-    raise UserError(f"init.kind={kind} needs a file of weights; set init.path to {FILES[kind]}")
-  if kind != "random" and not Path(path).is_file():
-    raise UserError(f"init.path={path} is not a file; set it to {FILES[kind]}")
-
-
-def _check_grid(params: Params, loaded: Params, what: str) -> None:
-  """Raises UserError if all that hinders is the number of patches, with the image size to set."""
-  fresh, found = trees.flatten(params), trees.flatten(loaded)
-  ours, theirs = shape_of(fresh, "pos_embed"), shape_of(found, "pos_embed")
-  kernel = shape_of(found, "patch_embed/kernel")
-  if ours == theirs or not theirs or kernel != shape_of(fresh, "patch_embed/kernel"):
-    return  # nothing wrong, or more than the grid: merge names it all
-  side = math.isqrt(theirs[1] - 1) * math.isqrt(kernel[0] // 3)
-  raise UserError(
-    f"{what} was trained on {theirs[1] - 1} patches an image, this model has {ours[1] - 1};"
-    f" set image_size={side}"
-  )
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:

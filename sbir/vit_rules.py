@@ -37,7 +37,7 @@ def _from_heads(kernel: np.ndarray) -> np.ndarray:
   return kernel.reshape(heads * head_width, width)
 
 
-_PART = r"blocks\.(\d+)\."
+_PART = r"blocks\.(\d{1,4})\."
 TIMM = (  # timm 0.5.4 vision_transformer.py; DINO's and DeiT's are the same
   Rule(r"cls_token", "cls_token", tokens),
   Rule(r"pos_embed", "pos_embed", tokens),
@@ -76,7 +76,7 @@ TIMM_STRANGERS = (  # what other Vision Transformers have
   ),
 )
 
-_BLOCK = r"Transformer/encoderblock_(\d+)/"
+_BLOCK = r"Transformer/encoderblock_(\d{1,4})/"
 _ATTENTION = _BLOCK + r"MultiHeadDotProductAttention_1/"
 AUGREG = (  # AugReg (arXiv:2106.10270), vision_transformer vit_jax/models_vit.py
   Rule(r"cls", "cls_token", tokens),

@@ -150,6 +150,6 @@ def complaint(found: Found, wrong: Sequence[str], what: str) -> str:
     shown = trees.in_short(found.misfits)
     parts.append(f"{len(found.misfits)} of its {num} entries have no place ({shown})")
   if wrong:
-    parts.append(f"{len(wrong)} of its parts do not fit ({trees.in_short(wrong)})")
+    parts.append(f"what it has is not whole ({trees.in_short(wrong)})")
   reason = "; ".join(parts) if num else "it is empty"
   return f"{what} is not of the expected network, choose another file: {reason}"

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from pskd.begin import begin
 from pskd.model import Head, TwoTokenNet, TwoTokenViT
-from pskd.pretrained import convert_released, warm_start
+from pskd.pretrained import convert_released
 from pskd.tasks import init_net
 from sbir import trees
 from sbir.nn.vit import ViT
@@ -18,38 +19,21 @@ from tests.paths import GOLDENS, needs_shared
 from tests.pskd_tiny import IMAGE, PATCH, make_net, random_params
 from tests.test_pretrained import augreg_arrays
 from tests.torch_files import save_torch
+from tests.vit_layouts import dino_shapes, drawn, timm_shapes
 from tests.xmodal_tiny import quick_jit
 
 
 def dino_arrays(seed=0, with_head=True):
   """Returns random weights of a DINO checkpoint that fit the tiny network."""
-  draw, width, hidden, bottleneck = np.random.default_rng(seed), 24, 16, 12
-  shapes = {
-    "cls_token": (1, 1, width),
-    "pos_embed": (1, 5, width),
-    "patch_embed.proj.weight": (width, 3, PATCH, PATCH),
-    "patch_embed.proj.bias": (width,),
-    "norm.weight": (width,),
-    "norm.bias": (width,),
-  }
-  for layer, rows, columns in (
-    ("attn.qkv", 3 * width, width),
-    ("attn.proj", width, width),
-    ("mlp.fc1", 4 * width, width),
-    ("mlp.fc2", width, 4 * width),
-  ):
-    shapes[f"blocks.0.{layer}.weight"] = (rows, columns)
-    shapes[f"blocks.0.{layer}.bias"] = (rows,)
-  for norm in ("norm1", "norm2"):
-    shapes |= {f"blocks.0.{norm}.weight": (width,), f"blocks.0.{norm}.bias": (width,)}
   if with_head:
-    shapes = {f"backbone.{name}": shape for name, shape in shapes.items()}
-    sizes = (hidden, width), (hidden, hidden), (bottleneck, hidden)
-    for place, (rows, columns) in zip(DINO_HEAD, sizes, strict=True):
-      shapes[f"head.mlp.{place}.weight"] = (rows, columns)
-      shapes[f"head.mlp.{place}.bias"] = (rows,)
-    shapes["head.last_layer.weight_v"] = (7, bottleneck)
-  return {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return drawn(dino_shapes(24, 1, PATCH, IMAGE, hidden=16, bottleneck=12, outputs=7), seed)
+  return drawn(timm_shapes(24, 1, PATCH, IMAGE), seed)
+
+
+def begun_from(path, fresh, kind="dino", *, image_size=IMAGE, num_heads=2):
+  """Returns the parameters that a training begins from."""
+  init = {"kind": kind, "path": str(path), "resample": False}
+  return begin({"init": init, "image_size": image_size}, fresh, num_heads)[0]
 
 
 @pytest.fixture
@@ -63,7 +47,7 @@ def start(tmp_path, fresh):
 
   def run(arrays, kind="dino"):
     np.savez(tmp_path / "weights.npz", **arrays)
-    return warm_start(fresh, kind=kind, path=str(tmp_path / "weights.npz"), num_heads=2)
+    return begun_from(tmp_path / "weights.npz", fresh, kind)
 
   return run
 
@@ -93,7 +77,7 @@ def test_a_file_of_torch_begins_as_its_entries_do(start, fresh, tmp_path, with_h
   state = {f"{prefix}{name}": array for name, array in arrays.items()}
   saved = {"teacher": state, "student": {}, "epoch": 9} if with_head else state
   path = save_torch(tmp_path / "dino.pth", saved)
-  begun = warm_start(fresh, kind="dino", path=str(path), num_heads=2)
+  begun = begun_from(path, fresh)
   jax.tree.map(np.testing.assert_array_equal, begun, start(arrays))
 
 
@@ -111,7 +95,7 @@ def test_without_a_head_in_the_file_the_mlp_stays_random_and_that_is_said(
 
 
 def test_a_random_start_is_left_alone(fresh):
-  assert warm_start(fresh, kind="random", path="", num_heads=2) is fresh
+  assert begun_from("", fresh, "random") is fresh
 
 
 def without(name):
@@ -127,7 +111,10 @@ def with_one(name, shape, dtype=np.float32):
 @pytest.mark.parametrize(
   ("arrays", "message"),
   [
-    (with_one("backbone.pos_embed", (1, 10, 24)), r"pos_embed is \(1, 11, 24\), the model has"),
+    (
+      with_one("backbone.pos_embed", (1, 10, 24)),
+      r"was trained on images of 24 px, this model takes 16",
+    ),
     (with_one("head.mlp.2.weight", (9, 16)), r"head/fc2/kernel is \(16, 9\), the model has"),
     (with_one("backbone.strange", (2,)), r"1 of its \d+ entries have no place \(backbone.strange"),
     (with_one("backbone.norm.bias", (24, 1)), r"have no place \(backbone.norm.bias"),
@@ -200,7 +187,8 @@ def close(ours, theirs):
 @needs_shared
 def test_a_student_that_begins_from_dino_gives_the_published_fusion_token(expected, dino, tmp_path):
   np.savez(tmp_path / "dino.npz", **dino)
-  params = warm_start(fresh_golden(), kind="dino", path=str(tmp_path / "dino.npz"), num_heads=3)
+  path = tmp_path / "dino.npz"
+  params = begun_from(path, fresh_golden(), image_size=32, num_heads=3)
   with jax.default_matmul_precision("highest"):
     out = quick_jit(golden_net().apply)(
       {"params": params}, expected["dino_image"].transpose(0, 2, 3, 1)

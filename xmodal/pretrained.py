@@ -42,7 +42,7 @@ MODALITIES = ("photo", "sketch", "either")
 def _update_rules(update: str, transform: int, project: int, attend: int) -> tuple[Rule, ...]:
   """Returns the rules of one direction of a layer, which has these three of the layer's six parts;
   the leaf's name still holds the numbers of the block and of the layer in it."""
-  layer = r"x_modal_transformers\.(\d+)\.cross_attn_layers\.(\d+)\."
+  layer = r"x_modal_transformers\.(\d{1,4})\.cross_attn_layers\.(\d{1,4})\."
   ours = rf"fusion/{update}_update_\1_\2"
   return (
     *dense(rf"{layer}{transform}", f"{ours}/transform"),
