@@ -1,5 +1,6 @@
 """Oriented gradients: what they show of an edge, and what they do not depend on."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,6 +45,22 @@ def test_an_edge_halfway_between_two_orientations_shows_equally_in_both():
 
 def test_a_negative_looks_like_the_image_itself():
   np.testing.assert_allclose(find(1 - noise()), find(noise()), atol=2e-3)
+
+
+def test_of_channels_as_steep_as_each_other_the_first_counts():
+  """In bytes: red rises to the right, blue downwards by just as much, at other brightness."""
+  y, x = np.mgrid[:SIDE, :SIDE]
+  levels = np.stack([3 * x + 100, 0 * x, 3 * y + 17], axis=-1)[None].astype(np.float32)
+  found = np.asarray(find(levels / 255))[:, 4:-4, 4:-4]
+  levels[..., 2] = 0
+  np.testing.assert_allclose(found, np.asarray(find(levels / 255))[:, 4:-4, 4:-4], atol=1e-5)
+
+
+def test_a_picture_in_bytes_has_the_same_gradients_compiled_and_not():
+  images = np.random.default_rng(0).integers(0, 8, (8, 4 * SIDE, 4 * SIDE, 3)) * 30
+  images = images.astype(np.float32) / 255
+  compiled = jax.jit(oriented_gradients)(images)  # optimised: with other roundings
+  np.testing.assert_allclose(compiled, oriented_gradients(images), atol=1e-5)
 
 
 def test_contrast_and_brightness_do_not_matter():
