@@ -37,6 +37,12 @@ FLOORS = {
   "sbir.safetensors_file": 2,
   "sbir.weight_files": 2,
   "sbir.hub": 2,
+  "sbir.onnx_file": 2,
+  "sbir.stablehlo_file": 2,
+  "sbir.timm_names": 2,
+  "sbir.exported": 2,
+  "sbir.export_images": 2,
+  "sbir.export_check": 2,
   "sbir.run_folder": 2,
   "sbir.checkpoint": 2,
   "sbir.logs": 2,
@@ -55,6 +61,7 @@ FLOORS = {
   "sbir.convert": 5,
   "sbir.package": 5,
   "sbir.export": 5,
+  "sbir.export_program": 5,
 }
 FRONT_DOOR = "sbir"
 DOORS = {
@@ -68,6 +75,9 @@ DOORS = {
   "grain": {"sbir.data.pipeline"},
   "safetensors": {"sbir.safetensors_file"},
   "huggingface_hub": {"sbir.hub"},
+  "jax2onnx": {"sbir.onnx_file"},
+  "onnx": {"sbir.onnx_file"},
+  "onnxruntime": {"sbir.onnx_file"},
 }
 HEAVY = [*DOORS, "tensorflow", "tensorboard"]
 
