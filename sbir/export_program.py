@@ -45,7 +45,7 @@ def write_program(model: Model, wanted: Wanted) -> Rows:
     written. Then nothing is.
   """
   how = model.preprocessing
-  with jax.default_device(jax.local_devices(backend="cpu")[0]):
+  with jax.default_device(_cpu()):
     program = exported(
       model.config["architecture"],
       model.network,
@@ -73,6 +73,16 @@ def write_program(model: Model, wanted: Wanted) -> Rows:
   _write(wanted.out, data)
   rows.append(("seconds", f"{made - started:.1f} to make, {checked - made:.1f} to check"))
   return rows
+
+
+def _cpu() -> jax.Device:
+  try:
+    return jax.local_devices(backend="cpu")[0]
+  except RuntimeError:
+    raise UserError(
+      f"JAX_PLATFORMS={jax.config.jax_platforms} leaves the CPU out, which exports are checked on; "
+      "add ,cpu to it"
+    ) from None
 
 
 def _make_onnx(

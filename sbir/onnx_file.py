@@ -20,6 +20,7 @@ from sbir.types import UserError
 LIBRARIES = ("jax2onnx", "onnx", "onnxruntime")
 OPSET = 20  # the first with Gelu; ONNX Runtime reads it since 1.17
 BATCH = "batch"
+MAX_BYTES = 2_000_000_000  # of weights; protobuf ends at 2^31 in all
 CHATTY = ("jax2onnx", "onnx_ir")
 
 Images = Mapping[str, Shaped[Array, "b s s 3"]]
@@ -32,8 +33,8 @@ def check_installed() -> None:
   lost = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
   if lost:
     raise UserError(
-      f"ONNX needs {' and '.join(LIBRARIES)}, of which {', '.join(lost)} "
-      f"{'is' if len(lost) == 1 else 'are'} not installed; run ./launch.sh setup --with export"
+      f"--format onnx needs {' and '.join(lost)}, which {'is' if len(lost) == 1 else 'are'} not "
+      "installed; run ./launch.sh setup --with export"
     )
 
 
@@ -53,6 +54,8 @@ def to_onnx(
   one, becomes "photo_embedding": in ONNX a name is one value. With `half`, constants are stored as
   float16 wherever that changes no value, and cast to float32 where they are used: give a function
   whose weights were rounded before. It computes in float32 either way.
+
+  Raises: UserError if that is more than an ONNX file can hold.
   """
   import jax2onnx
   import onnx
@@ -75,6 +78,7 @@ def to_onnx(
   _drop_unused(model.graph)
   if half:
     _store_half(model.graph)
+  _check_size(model.graph)
   model.doc_string = description
   onnx.helper.set_model_props(model, dict(metadata))
   onnx.checker.check_model(model, full_check=True)
@@ -131,6 +135,15 @@ def _drop_unused(graph: Any) -> None:
   kept = [tensor for tensor in graph.initializer if tensor.name in used]
   del graph.initializer[:]
   graph.initializer.extend(kept)
+
+
+def _check_size(graph: Any) -> None:
+  size = sum(len(tensor.raw_data) for tensor in graph.initializer)
+  if size > MAX_BYTES:
+    raise UserError(
+      f"the weights are {size / 1e9:.1f} GB, an ONNX file holds {MAX_BYTES / 1e9:.1f} at most;"
+      " add --half, or take --format stablehlo"
+    )
 
 
 def _store_half(graph: Any) -> None:
