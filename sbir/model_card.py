@@ -94,11 +94,11 @@ def write_card(facts: Facts, how: Preprocessing) -> str:
     what=WHAT[facts.architecture],
     origin=facts.origin,
   )
-  commands = [clean_command(line) for line in facts.commands]
+  commands = [clean(line) for line in facts.commands]
   parts = [
     head,
     _section("Use", USE.format(lines=_usage(facts, how))),
-    _section("Model", _table({**_model(facts, how), **facts.details})),
+    _section("Model", _table({**_model(facts, how), **_clean_all(facts.details)})),
     *(_measured(measured) for measured in facts.measured),
     "" if facts.measured else _section("Measured", "Nothing yet.\n"),
     _section("Commands", _code(commands)),
@@ -108,10 +108,14 @@ def write_card(facts: Facts, how: Preprocessing) -> str:
   return "\n".join(part for part in parts if part)
 
 
-def clean_command(command: str) -> str:
-  """Returns a command line with each path of the maker's disk cut to its last part; what names a
-  config of the project stays."""
-  return " ".join(_clean_word(word) for word in command.split())
+def clean(text: str) -> str:
+  """Returns a command line, or any other text, with each path of the maker's disk cut to its last
+  part; what names a config of the project stays."""
+  return " ".join(_clean_word(word) for word in text.split())
+
+
+def _clean_all(rows: Mapping[str, str]) -> dict[str, str]:
+  return {name: clean(text) for name, text in rows.items()}
 
 
 def _clean_word(word: str) -> str:
@@ -147,7 +151,7 @@ def _measured(measured: Measured) -> str:
     value = measured.metrics[name]
     interval = " to ".join(_percent(bound) for bound in measured.intervals.get(name, ()))
     rows.append(ROW.format(name, _percent(value), interval, _percent(measured.chance.get(name))))
-  about = "".join(f"- {key}: {clean_command(text)}\n" for key, text in measured.about.items())
+  about = "".join(f"- {key}: {text}\n" for key, text in _clean_all(measured.about).items())
   return _section(f"Measured: {measured.title}", about + "\n" + "\n".join(rows) + "\n")
 
 

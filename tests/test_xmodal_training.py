@@ -19,6 +19,7 @@ from tests.data_folders import make_qmul
 from tests.test_pretrained import augreg_arrays
 from tests.xmodal_runs import QUICK, TINY, make_pairs, start
 from xmodal import pipeline, stages
+from xmodal.begin import ENCODERS
 from xmodal.measure import evaluate_encoders
 from xmodal.stages import open_split, train_stage
 
@@ -178,8 +179,9 @@ def test_weights_from_a_file_go_into_both_encoders_and_nowhere_else(stage, tmp_p
   train_stage(config, str(tmp_path / "run"))
   shapes, _ = jax.eval_shape(given["task"].init, jax.random.key(0), next(given["batches"]))
   fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-  begun = given["warm_start"](fresh)
-  for name in stages.ENCODERS[stage]:
+  begun, record = given["warm_start"](fresh)
+  assert record["file"] == "vit.npz"
+  for name in ENCODERS[stage]:
     loaded, zeros = begun, fresh
     for part in name.split("/"):
       loaded, zeros = loaded[part], zeros[part]
