@@ -77,7 +77,7 @@ def _sort_vit(arrays: Arrays, kind: str) -> Found:
     return found._replace(named=join_qkv(found.named))
   if kind != "dino":
     return sort_out(arrays, below("", "encoder/", TIMM), TIMM_DEAD, TIMM_STRANGERS)
-  is_full = any(name.startswith(("backbone.", "head.mlp.")) for name in arrays)
+  is_full = any(name.startswith("backbone.") for name in arrays)
   rules = below(r"backbone\." if is_full else "", "encoder/", TIMM)
   head = below(r"head\.", "head/", DINO_HEAD_RULES)
   return sort_out(arrays, (*rules, *head), DINO_DEAD, (*DINO_STRANGERS, *TIMM_STRANGERS))

@@ -43,9 +43,9 @@ def forward(network, converted, **images):
   return quick_jit(network.forward)(converted.params, images)
 
 
-def assert_close(ours, theirs):
+def assert_close(ours, theirs, relative=1e-5):
   assert ours.shape == theirs.shape
-  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=relative * np.abs(theirs).max())
 
 
 def sizes(golden, key="config"):
