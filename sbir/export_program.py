@@ -188,7 +188,7 @@ def _as_timm(model: Model, wanted: Wanted) -> tuple[dict[str, np.ndarray], Mappi
     network, tree = network[modality], tree[modality]
   prefix = f"{modality}_encoder" if architecture == "xmodal-teacher" else "encoder"
   notes = [("named as in", "timm's VisionTransformer")]
-  if rest := [name for name in tree if name != prefix]:
+  if rest := sorted(name for name in tree if name != prefix):
     notes.append(("left out", f"{', '.join(rest)}: not of the encoder"))
   return to_timm(tree[prefix]), network["encoder"], notes
 

@@ -116,6 +116,8 @@ def test_gelu_is_exact_norms_are_whole_and_nothing_is_unrolled(tmp_path):
   assert "Tanh" not in names and "Erf" not in names and len(names) < 100
   gelu = [node for node in graph(path).node if node.op_type == "Gelu"]
   assert all(attribute.s == b"none" for node in gelu for attribute in node.attribute)
+  used = {name for node in graph(path).node for name in node.input}
+  assert {tensor.name for tensor in graph(path).initializer} <= used
   stored = sum(int(np.prod(tensor.dims)) for tensor in graph(path).initializer)
   needed = sum(leaf.size for leaf in trees.flatten(model.params["sketch"]).values())
   assert needed <= stored < needed + 300
