@@ -195,10 +195,10 @@ BAD_SETTINGS = [
   ("data.fit=crop", "data.fit='crop' must be one of: stretch, trim"),
   ("data.cache=disk", "data.cache='disk' must be 'memory' or 'none'"),
   ("init.kind=imagenet", "init.kind='imagenet' is unknown; choose one of"),
-  ("init.kind=augreg", "init.kind=augreg needs a file of weights; set init.path"),
+  ("init.kind=augreg", "init.kind=augreg needs weights; set init.path to a ViT .npz"),
   (
     "init.path=vit.npz",
-    "init.path=vit.npz is not read with init.kind=random; set init.kind=augreg",
+    "init.path=vit.npz is not read with init.kind=random; set init.kind as well",
   ),
   ("optimizer.name=sgd", "optimizer='sgd' is unknown; choose one of adam_l2, adamw"),
   (

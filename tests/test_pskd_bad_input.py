@@ -55,9 +55,9 @@ OF_BOTH = [
   ("keep=0", "keep=0 must be at least 1"),
   ("seed=-1", "seed=-1 must be from 0 to"),
   ("mesh.data=3", "mesh.data=3 x mesh.fsdp=1 does not make the 1 devices there are"),
-  ("init.kind=imagenet", "init.kind='imagenet' is unknown; choose one of random, augreg, dino"),
-  ("init.kind=dino", "init.kind=dino needs a file of weights; set init.path to DINO's full"),
-  ("init.path=dino.npz", "init.path=dino.npz is not read with init.kind=random; set init.kind="),
+  ("init.kind=imagenet", "init.kind='imagenet' is unknown; choose one of random, augreg, timm"),
+  ("init.kind=dino", "init.kind=dino needs weights; set init.path to DINO's backbone"),
+  ("init.path=dino.npz", "init.path=dino.npz is not read with init.kind=random; set init.kind as"),
   ("epoch=3", "--config.epoch=3: there is no such key in the config; nearest: epochs"),
   ("epochs=few", "--config.epochs=few: expected int, like "),
 ]
@@ -92,7 +92,7 @@ def test_a_file_of_weights_that_is_none_is_refused(refuse, tmp_path):
   start_from = {"init.kind": "dino", "init.path": tmp_path / "dino.npz"}
   (tmp_path / "dino.npz").write_bytes(b"weights")
   line = refuse("teacher", start_from)
-  assert "dino.npz cannot be read as .npz (it is another kind of file, or cut short)" in line
+  assert "dino.npz is of no kind that is read; expected a .safetensors, a .npz or a .pth" in line
   np.savez(tmp_path / "dino.npz", cls_token=np.zeros((1, 1, 96), np.float32))
   line = refuse("teacher", start_from)
   assert "dino.npz is not of the expected network" in line

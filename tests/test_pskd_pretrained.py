@@ -17,7 +17,7 @@ from sbir.types import UserError
 from sbir.vit_rules import DINO_HEAD
 from tests.paths import GOLDENS, needs_shared
 from tests.pskd_tiny import IMAGE, PATCH, make_net, random_params
-from tests.test_pretrained import augreg_arrays
+from tests.released_files import augreg_arrays
 from tests.torch_files import save_torch
 from tests.vit_layouts import dino_shapes, drawn, timm_shapes
 from tests.xmodal_tiny import quick_jit

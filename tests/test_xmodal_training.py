@@ -16,7 +16,7 @@ from sbir.logs import read_metrics
 from sbir.nn import vit
 from sbir.nn.vit import ViT
 from tests.data_folders import make_qmul
-from tests.test_pretrained import augreg_arrays
+from tests.released_files import augreg_arrays
 from tests.xmodal_runs import QUICK, TINY, make_pairs, start
 from xmodal import pipeline, stages
 from xmodal.begin import ENCODERS
