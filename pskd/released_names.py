@@ -1,4 +1,4 @@
-"""PSKD's parameters under the released code's names: what `pretrained.from_released` reads."""
+"""PSKD's parameters under the released code's names: what `pretrained.convert_released` reads."""
 
 import numpy as np
 

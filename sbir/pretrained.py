@@ -2,10 +2,7 @@
 
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +30,6 @@ from sbir.weight_rules import Arrays, Found, below, complaint, sort_out
 
 VIT_KINDS = ("augreg", "timm", "dino", "deit")
 HEAD_WIDTH = 64  # of one attention head, in every published ViT-Ti, S, B and L
-_UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 Sizes = tuple[dict[str, Any], int]  # a network's description and its image size
 
@@ -206,21 +202,3 @@ def resample_positions(params: Params, network: Mapping[str, Any], image_size: i
     tokens = [other for other in named if re.fullmatch(re.escape(parent) + r"\w+_token", other)]
     named[name] = resample_grid(np.asarray(named[name]), len(tokens), image_size // patch)
   return trees.unflatten(named)
-
-
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-  """Returns the arrays of a .npz, all of them read; pickled objects are refused."""
-  if not Path(path).is_file():
-    raise UserError(f"{path} is not a file; give the path of a ViT .npz")
-  try:
-    with open(path, "rb") as file:
-      if not zipfile.is_zipfile(file):
-        raise ValueError("it is another kind of file, or cut short")
-      members = np.load(file, allow_pickle=False)
-      arrays = {name: members[name] for name in members.files}
-    if strangers := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-      raise ValueError(f"its member {strangers[0]} is no array")
-    return arrays
-  except _UNREADABLE as error:
-    reason = f"{error or type(error).__name__}".splitlines()[0]
-    raise UserError(f"{path} cannot be read as .npz ({reason}); fetch it again") from error

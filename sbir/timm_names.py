@@ -1,4 +1,4 @@
-"""Our ViT's parameters under timm's names: the other way round than `sbir.pretrained.from_timm`."""
+"""Our ViT's parameters under timm's names: the other way round than `pretrained.convert_vit`."""
 
 import math
 import re

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Shaped
 
-from sbir.pretrained import read_npz
+from sbir.npz_file import read_npz
 from sbir.safetensors_file import LENGTH, MAX_HEADER, read_safetensors
 from sbir.torch_file import read_torch, state_dict_of
 from sbir.types import UserError
@@ -76,12 +76,7 @@ def _read_zip(path: Path, names: tuple[str, ...]) -> dict[str, Shaped[np.ndarray
   if any(member.name == "data.pkl" for member in members):
     return dict(state_dict_of(read_torch(path), f"{path}", *names))
   if members and all(member.suffix == ".npy" for member in members):
-    try:
-      return read_npz(path)
-    except MemoryError as error:  # an array says that it is larger than the memory
-      raise UserError(
-        f"{path} cannot be read as .npz ({error or 'too large for the memory'}); fetch it again"
-      ) from None
+    return read_npz(path)
   held = ", ".join(str(member)[:40] for member in members[:4]) or "nothing"
   raise UserError(f"{path} is a zip of something else ({held!r}), expected {READ}; unpack it first")
 

@@ -30,6 +30,7 @@ FLOORS = {
   "sbir.plain_vit": 2,
   "sbir.weight_rules": 2,
   "sbir.vit_rules": 2,
+  "sbir.npz_file": 2,
   "sbir.pretrained": 2,
   "sbir.package_folder": 2,
   "sbir.model_card": 2,

@@ -9,7 +9,8 @@ import pytest
 from pskd.packaged import build as build_pskd
 from pskd.pretrained import convert_released
 from sbir import plain_vit
-from sbir.pretrained import convert_vit, read_npz
+from sbir.npz_file import read_npz
+from sbir.pretrained import convert_vit
 from sbir.torch_file import read_torch, state_dict_of
 from tests.paths import GOLDENS, needs_shared
 from tests.xmodal_tiny import quick_jit
