@@ -29,10 +29,10 @@ def begin(
   if init["kind"] == "random":
     return params, {}
   convert = given_weights.vit_converters() | {"pskd": convert_released}
-  given, loaded = given_weights.for_training(
+  given = given_weights.for_training(
     init, convert, num_heads=num_heads, image_size=config["image_size"]
   )
-  found = given.converted
+  found, loaded = given.converted, given.converted.params
   if found.architecture == "vit":
     begun = begin_from(params, loaded, what=what)
     if "head" not in loaded:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sbir.nn.dino_head import dino_mlp
-from sbir.nn.positions import bicubic_matrix, resample
+from sbir.nn.positions import DINO_EXCESS, bicubic_matrix, resample
 from sbir.nn.vit import SIZES, Block, check_image_size, patchify
 from sbir.types import UserError
 
@@ -114,11 +114,10 @@ def released_positions(positions: Float[Array, "1 n d"]) -> Float[Array, "1 n d"
   """Returns positions as the released forward pass uses them: those of the patches resampled
   onto a grid of the same size by a factor a little above 1, those of both tokens as they are.
 
-  Source: DINO's interpolate_pos_encoding, which adds 0.1 to the side "to avoid floating point
-  error", under the size test of PSKD@a505f9f.
+  Source: DINO's interpolate_pos_encoding, under the size test of PSKD@a505f9f.
   """
   side = math.isqrt(positions.shape[1] - NUM_TOKENS)
-  matrix = bicubic_matrix(side, side, (side + 0.1) / side)
+  matrix = bicubic_matrix(side, side, (side + DINO_EXCESS) / side)
   tokens, patches = positions[:, :NUM_TOKENS], positions[:, NUM_TOKENS:]
   return jnp.concatenate([tokens, resample(patches, matrix)], axis=1)
 

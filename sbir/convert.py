@@ -33,8 +33,10 @@ from sbir import cli
 
 if TYPE_CHECKING:
   from sbir.given_weights import Given
+  from sbir.model_card import Facts
   from sbir.package_folder import Package
   from sbir.preprocessing import Preprocessing
+  from sbir.pretrained import Converted
 
 KINDS = ("augreg", "timm", "dino", "deit", "xmodal-teacher", "xmodal-student", "pskd")
 NORMALISE = ("half", "imagenet", "none")
@@ -106,22 +108,17 @@ def _package(given: "Given", options: Namespace) -> "Package":
   from sbir.package_folder import Package, make_config
   from sbir.pretrained import resample_positions
 
-  found = given.converted
-  size = options.image_size or found.image_size
-  params = found.params
-  if size != found.image_size:
-    params = resample_positions(params, found.network, size)
-  how = _preprocessing(options, size)
-  source = {"kind": given.kind, "file": given.file, "sha256": given.sha256}
+  found = resample_positions(given.converted, options.image_size or given.converted.image_size)
+  how = _preprocessing(options, found.image_size)
   config = make_config(
     architecture=found.architecture,
-    image_size=size,
+    image_size=found.image_size,
     network=found.network,
     classes=[],
-    source=source,
+    source={"kind": given.kind, "file": given.file, "sha256": given.sha256},
     training={},
   )
-  return Package(config, how, params, write_card(_facts(given, options, size, params), how))
+  return Package(config, how, found.params, write_card(_facts(given, found), how))
 
 
 def _preprocessing(options: Namespace, size: int) -> "Preprocessing":
@@ -131,15 +128,16 @@ def _preprocessing(options: Namespace, size: int) -> "Preprocessing":
   return preprocessing.Preprocessing(size, "stretch", False, mean, std)
 
 
-def _facts(given: "Given", options: Namespace, size: int, params: Any) -> Any:
+def _facts(given: "Given", found: "Converted") -> "Facts":
+  """Returns what the card says; `given` is as it was read, `found` with positions resampled."""
   import jax
 
   from sbir.model_card import NOT_COMPARABLE, Facts
 
-  found = given.converted
   details = {"made of": f"{given.file}, SHA-256 {given.sha256}"}
-  if size != found.image_size:
-    details["positions"] = f"resampled (bicubic) from images of {found.image_size} px"
+  if found.image_size != given.converted.image_size:
+    was = given.converted.image_size
+    details["positions"] = f"resampled (bicubic) from images of {was} px"
   if found.dead:
     details["left out"] = "; ".join(f"{n}: {why}" for n, why in _dead(found.dead).items())
   modality = found.network.get("modality", "either")
@@ -148,7 +146,7 @@ def _facts(given: "Given", options: Namespace, size: int, params: Any) -> Any:
     architecture=found.architecture,
     modalities=("photo", "sketch") if modality == "either" else (modality,),
     width=found.network.get("embed_dim") or found.network["encoder"]["width"],
-    num_params=sum(leaf.size for leaf in jax.tree.leaves(params)),
+    num_params=sum(leaf.size for leaf in jax.tree.leaves(found.params)),
     origin=f"Converted from {ORIGIN[given.kind]}, by the command below.",
     details=details,
     commands=[" ".join(["python -m sbir.convert", *sys.argv[1:]])],

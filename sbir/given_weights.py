@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sbir import hub
 from sbir.package_folder import CONFIG, FILES, WEIGHTS, is_package, read_package
 from sbir.pretrained import VIT_KINDS, Arrays, Converted, convert_vit, resample_positions
-from sbir.types import Params, UserError
+from sbir.types import UserError
 from sbir.weight_files import read_weights, sha256
 
 PACKAGE = "package"  # the kind of what python -m sbir.convert and sbir.package write
@@ -152,9 +152,9 @@ def check_init(init: Mapping[str, Any], kinds: Sequence[str]) -> None:
 
 def for_training(
   init: Mapping[str, Any], convert: Mapping[str, Convert], *, num_heads: int, image_size: int
-) -> tuple[Given, Params]:
-  """Returns the weights of a config's `init`, and their parameters for a model of `num_heads` heads
-  and images of `image_size`: with init.resample, positions of another grid resampled.
+) -> Given:
+  """Returns the weights of a config's `init`, for a model of `num_heads` heads and images of
+  `image_size`: with init.resample, positions of another grid are resampled.
 
   Raises: UserError if they cannot be read, or have another number of heads, or of patches.
   """
@@ -168,15 +168,13 @@ def for_training(
         f"{what} does not fit this model, choose another model.size: it has "
         f"{encoder['num_heads']} attention heads, this model {num_heads}"
       )
-  if found.image_size == image_size:
-    return given, found.params
-  if not init["resample"]:
+  if found.image_size != image_size and not init["resample"]:
     raise UserError(
       f"{what} was trained on images of {found.image_size} px, this model takes {image_size}; set "
       f"--config.image_size={found.image_size}, or resample its positions: "
       "--config.init.resample=true"
     )
-  return given, resample_positions(found.params, found.network, image_size)
+  return given._replace(converted=resample_positions(found, image_size))
 
 
 def _encoders(network: Mapping[str, Any]) -> list[Mapping[str, int]]:

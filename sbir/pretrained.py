@@ -10,7 +10,7 @@ import numpy as np
 from sbir import plain_vit, trees
 from sbir.network import Network, shapes_of
 from sbir.network_config import REPAIR
-from sbir.nn.positions import resample_grid
+from sbir.nn.positions import DINO_EXCESS, resample_grid
 from sbir.nn.vit import check_image_size
 from sbir.types import Params, UserError
 from sbir.vit_rules import (
@@ -184,14 +184,19 @@ def _told_heads(arrays: Arrays, num_heads: int, what: str) -> int:
   return told[0] if told else num_heads
 
 
-def resample_positions(params: Params, network: Mapping[str, Any], image_size: int) -> Params:
-  """Returns `params` for images of another size: each pos_embed resampled, all else as it is.
+def resample_positions(found: Converted, image_size: int) -> Converted:
+  """Returns `found` for images of another size: each pos_embed resampled, all else as it is.
 
-  `network` is the description that the parameters are of. Bicubic as PyTorch does it, to a size,
-  with corners not aligned and no smoothing.
+  Bicubic as PyTorch does it, to a size, with corners not aligned and no smoothing. A PSKD network
+  that stretches its positions in every pass (dino_posembed_resample) does that once, here, as the
+  released code at another size does, and then no more.
+
   Raises: UserError if `image_size` does not divide by the patch size.
   """
-  named = trees.flatten(params)
+  if image_size == found.image_size:
+    return found
+  network, named = dict(found.network), trees.flatten(found.params)
+  excess = DINO_EXCESS if network.get("dino_posembed_resample") else 0.0
   for name in [name for name in named if name.endswith("/pos_embed")]:
     parent = name.removesuffix("pos_embed")
     encoder = network["encoder"] if "encoder" in network else network[name.split("/")[0]]["encoder"]
@@ -200,5 +205,8 @@ def resample_positions(params: Params, network: Mapping[str, Any], image_size: i
       raise UserError(f"image_size={image_size} has no patch of {patch}; give at least {patch}")
     check_image_size((image_size, image_size), patch)
     tokens = [other for other in named if re.fullmatch(re.escape(parent) + r"\w+_token", other)]
-    named[name] = resample_grid(np.asarray(named[name]), len(tokens), image_size // patch)
-  return trees.unflatten(named)
+    side = image_size // patch
+    named[name] = resample_grid(np.asarray(named[name]), len(tokens), side, excess=excess)
+  if excess:
+    network["dino_posembed_resample"] = False
+  return found._replace(network=network, image_size=image_size, params=trees.unflatten(named))

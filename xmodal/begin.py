@@ -38,18 +38,17 @@ def begin(
     "xmodal-teacher": functools.partial(convert_teacher, fusion_heads=fusion_heads or 3),
     "xmodal-student": convert_student,
   }
-  given, loaded = given_weights.for_training(
+  given = given_weights.for_training(
     init, convert, num_heads=num_heads, image_size=config["image_size"]
   )
-  placed = _place(config, params, given, loaded, what)
+  placed = _place(config, params, given, what)
   return trees.merge(params, placed, what=what), given.record(init["path"])
 
 
-def _place(
-  config: Mapping[str, Any], params: Params, given: Given, loaded: Params, what: str
-) -> Params:
-  """Returns `params` with the loaded ones where they belong in this stage's network."""
+def _place(config: Mapping[str, Any], params: Params, given: Given, what: str) -> Params:
+  """Returns `params` with the given ones where they belong in this stage's network."""
   stage, architecture = config["stage"], given.converted.architecture
+  loaded = given.converted.params
   if architecture == "vit":
     named = trees.flatten(params)
     for path in ENCODERS[stage]:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+DINO_EXCESS = 0.1  # added to the side by its interpolate_pos_encoding, against rounding
 SHARPNESS = -0.75  # of the cubic kernel: PyTorch's; jax.image.resize has -0.5
 
 
@@ -39,17 +40,19 @@ def resample(
 
 
 def resample_grid(
-  positions: Float[np.ndarray, "1 n d"], num_tokens: int, side: int
+  positions: Float[np.ndarray, "1 n d"], num_tokens: int, side: int, *, excess: float = 0.0
 ) -> Float[np.ndarray, "1 k d"]:
   """Returns positions for a grid of `side` x `side` patches, on the host; the first `num_tokens`
   stay as they are, the others must be those of a square grid, by row.
 
+  With an `excess` the factor is not side / old side but (side + excess) / old side: DINO's is .1.
+
   Source: torch.nn.functional.interpolate(size=(side, side), mode="bicubic", align_corners=False).
   """
   old = math.isqrt(positions.shape[1] - num_tokens)
-  if old == side:
+  if old == side and not excess:
     return positions
-  matrix = bicubic_matrix(old, side, side / old)
+  matrix = bicubic_matrix(old, side, (side + excess) / old)
   grid = positions[0, num_tokens:].reshape(old, old, -1).astype(np.float64)
   resampled = np.einsum("ai,bj,ijd->abd", matrix, matrix, grid, optimize=True)
   patches = resampled.reshape(1, side * side, -1).astype(positions.dtype)
