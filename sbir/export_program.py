@@ -142,13 +142,14 @@ def _what_was_found(findings: Findings, dynamic: bool) -> Rows:
   alone, together, order = findings
   five = f"batch of {BATCH}" if dynamic else f"{BATCH} singles"
   told = lambda d: f"{d.value:.1e} from JAX at most, in {d.output} (allowed: {ALLOWED:g})"
+  ties = "" if order.identical == order.places else ", the others are ties"
   return [
     ("deviation, batch of 1", told(alone)),
     (f"deviation, {five}", told(together)),
     (
       f"same nearest {min(TOP, order.photos)} photos of {order.photos}",
       f"for {order.same} of {order.sketches} sketches "
-      f"({order.identical} of {order.places} places identical, the others are ties)",
+      f"({order.identical} of {order.places} places identical{ties})",
     ),
   ]
 
