@@ -4,6 +4,9 @@ r"""Measures a network on classes it has never seen: do sketches find the photos
       --workdir runs/sketchy21/evaluation --config.model=runs/sketchy21/student \
       --config.data.dir=DIR
 
+The model may be a package instead (a folder, or hf:org/name): so the authors' own weights are
+measured, after python -m sbir.convert --from pskd.
+
 Every test sketch is asked against all photos of the unseen classes (--config.protocol=generalised:
 and of the seen ones). --config.codes.bits=64 compares binary codes; --config.feature=mean or head
 another feature; --config.select=best the step that did best on validation classes.

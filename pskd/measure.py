@@ -10,42 +10,25 @@ from ml_collections import ConfigDict
 
 from pskd.checks import check_evaluation
 from pskd.embedding import Embedded, Embedder
-from pskd.model import TwoTokenNet
+from pskd.networks import Network, load_network
 from pskd.pictures import draw, write_page
 from pskd.prototypes import correlation_matrix, prototypes_of
-from pskd.stages import load_net, make_recipe, open_part, read_run
-from pskd.tasks import init_net
-from pskd.validation import CHOOSE_BY
+from pskd.stages import make_recipe, open_part
 from sbir import run_folder
 from sbir.category_report import save_report
 from sbir.data.class_splits import ClassSplit
 from sbir.data.pipeline import ResizedSource
-from sbir.logs import read_metrics
 from sbir.mesh import make_mesh, put_replicated
 from sbir.retrieval.hamming import evaluate_codes
 from sbir.retrieval.itq import encode_pair
 from sbir.retrieval.presets import CategoryReport, evaluate_categories
-from sbir.types import Params, UserError
+from sbir.types import UserError
 
 PROTOCOL_TEXTS = {
   "zero_shot": "zero-shot: sketches of unseen classes, gallery of photos of unseen classes",
   "generalised": "generalised zero-shot: sketches of unseen classes, gallery of their photos and "
   "of {} photos of seen classes, {}",
 }
-
-
-class Network(NamedTuple):
-  """A network of a run folder, with the config it was trained under."""
-
-  config: ConfigDict
-  model: TwoTokenNet
-  params: Params
-  step: int
-
-  def untrained(self, seed: int) -> "Network":
-    """Returns the same network with fresh random weights: what it finds without any training."""
-    key = jax.random.key(seed)
-    return self._replace(params=init_net(self.model, key, self.config.image_size), step=0)
 
 
 class Test(NamedTuple):
@@ -90,17 +73,6 @@ def evaluate_network(config: ConfigDict, workdir: str | Path) -> CategoryReport:
   return report
 
 
-def load_network(workdir: str, select: str = "last") -> Network:
-  """Returns the network of a run folder after its last step, or the best on validation classes.
-
-  Raises: UserError if there is none, or no step was measured on validation classes.
-  """
-  config = read_run(workdir, "model")
-  step = None if select == "last" else best_step(workdir)
-  model, params = load_net(workdir, "model", step)
-  return Network(config, model, params, step or run_folder.latest_step(workdir) or 0)
-
-
 def _check_bits(config: ConfigDict, network: Network) -> None:
   model, size = network.model, network.config.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
@@ -111,22 +83,6 @@ def _check_bits(config: ConfigDict, network: Network) -> None:
       f"codes.bits={config.codes.bits} is more than the {width} dimensions of feature="
       f"{config.feature}; take at most {width - width % 8}"
     )
-
-
-def best_step(workdir: str) -> int:
-  """Returns the saved step with the highest score on the validation classes.
-
-  Raises: UserError if no saved step has one.
-  """
-  saved = run_folder.saved_steps(workdir)
-  scores = {row["step"]: row.get(CHOOSE_BY) for row in read_metrics(Path(workdir))}
-  scored = {step: scores[step] for step in saved if scores.get(step) is not None}
-  if not scored:
-    raise UserError(
-      f"select=best, but no saved step of {workdir} was measured on validation classes; train with "
-      "--config.data.validation_classes=N and eval_every equal to save_every, or use select=last"
-    )
-  return max(scored, key=scored.get)
 
 
 def open_test(config: ConfigDict, network: Network) -> Test:
@@ -197,9 +153,9 @@ def describe(config: ConfigDict, network: Network, test: Test) -> dict[str, str]
   codes = "none: real-valued, cosine"
   if config.codes.bits:
     codes = f"{config.codes.bits} bits, PCA and ITQ, fit {config.codes.fit}, Hamming distance"
+  step = f", step {network.step} of {trained.steps} ({config.select})" if network.step else ""
   return {
-    "network": f"{trained.stage} {config.model}, step {network.step} of {trained.steps} "
-    f"({config.select})",
+    "network": f"{trained.stage} {config.model}{step}",
     "protocol": test.protocol,
     "data": f"{config.data.name} ({config.data.source})",
     "split": f"{split.name}: {len(split.unseen)} unseen classes, SHA-256 {split.sha256}; "

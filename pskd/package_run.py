@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from pskd.measure import Network, load_network
+from pskd.networks import Network, load_network
 from sbir import preprocessing, provenance
 from sbir.model_card import NOT_COMPARABLE, SYNTHETIC, Facts, write_card
 from sbir.package_folder import Package, make_config

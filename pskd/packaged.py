@@ -26,10 +26,7 @@ def build(network: Mapping[str, Any]) -> Network:
   Raises: UserError naming what is wrong in `network`.
   """
   check_network(network, SPEC)
-  encoder = network["encoder"]
-  backbone = TwoTokenViT(**encoder, resample_positions=network["dino_posembed_resample"])
-  head = Head(network["num_classes"], network["hidden"], network["bottleneck"])
-  model = TwoTokenNet(backbone, head)
+  model = net_of(network)
 
   def init(key: jax.Array, image_size: int) -> Params:
     return model.init(key, blank(image_size))["params"]
@@ -39,3 +36,11 @@ def build(network: Mapping[str, Any]) -> Network:
     return for_each(images, embed, "fusion")
 
   return Network(init, forward, ("photo", "sketch"))
+
+
+def net_of(network: Mapping[str, Any]) -> TwoTokenNet:
+  """Returns the Flax network of a checked description."""
+  resample = network["dino_posembed_resample"]
+  backbone = TwoTokenViT(**network["encoder"], resample_positions=resample)
+  head = Head(network["num_classes"], network["hidden"], network["bottleneck"])
+  return TwoTokenNet(backbone, head)

@@ -7,15 +7,18 @@ import pytest
 
 import sbir
 from pskd import pipeline as pskd_pipeline
+from pskd.measure import evaluate_network
 from sbir import cli, package
 from sbir.mesh import make_mesh
 from sbir.nn import vit
+from sbir.package_folder import write_package
 from sbir.types import UserError
 from tests import pskd_runs, xmodal_runs
 from tests.packages import make_package, noise, save_package
 from tests.xmodal_runs import start
 from xmodal import pipeline as xmodal_pipeline
-from xmodal.measure import load_encoder
+from xmodal.encoders import load_encoder
+from xmodal.measure import evaluate_encoders
 from xmodal.stages import open_split, train_stage
 
 FILES = ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
@@ -101,6 +104,57 @@ def test_a_card_has_what_the_run_tells_and_nothing_of_the_disk(method, request):
   texts = card + (folder / "package" / "config.json").read_text()
   assert str(folder) not in texts
   assert str(folder.parent) not in texts
+
+
+@pytest.mark.slow
+def test_a_package_is_measured_as_its_runs_are(xmodal, pskd, tmp_path):
+  data = {"data.dir": str(xmodal / "data")}
+  sides = {name: str(xmodal / "package") for name in ("photo", "sketch")}
+  config = cli.load_config("configs/xmodal/evaluate.py:shoe304", data | sides)
+  report = evaluate_encoders(config, tmp_path / "xmodal")
+  saved = json.loads((xmodal / "evaluation" / "evaluation.json").read_text())
+  assert report.metrics == saved["metrics"]
+
+  settings = pskd_runs.of_data(pskd / "data") | {"model": str(pskd / "package")}
+  config = cli.load_config("configs/pskd/evaluate.py:sketchy_mini", settings)
+  report = evaluate_network(config, tmp_path / "pskd")
+  saved = json.loads((pskd / "evaluation" / "evaluation.json").read_text())
+  assert report.metrics == pytest.approx(saved["metrics"], abs=1e-12)
+  about = json.loads((tmp_path / "pskd" / "evaluation.json").read_text())["about"]
+  assert about["network"] == f"package {pskd / 'package'}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("key", "architecture", "message"),
+  [
+    ("photo", "pskd", r"photo=.* is a package of pskd \(both\), expected a photo student's"),
+    ("sketch", "xmodal-student", r"sketch=.* is a package of xmodal-student \(photo\), expected a"),
+  ],
+)
+def test_a_package_of_another_kind_is_not_measured(xmodal, tmp_path, key, architecture, message):
+  package = str(save_package(tmp_path / "package", architecture))
+  sides = {name: str(xmodal / "package") for name in ("photo", "sketch")} | {key: package}
+  settings = {"data.dir": str(xmodal / "data"), **sides}
+  config = cli.load_config("configs/xmodal/evaluate.py:shoe304", settings)
+  with pytest.raises(UserError, match=message):
+    evaluate_encoders(config, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_converted_network_is_measured_and_its_classes_said_to_be_unknown(pskd, tmp_path, capfd):
+  how = make_package("pskd").preprocessing._replace(image_size=16)
+  package = make_package("pskd", how=how)
+  package = package._replace(config={**package.config, "classes": [], "training": {"x": 1}})
+  write_package(tmp_path / "package", package)
+  settings = pskd_runs.of_data(pskd / "data") | {"model": str(tmp_path / "package")}
+  config = cli.load_config("configs/pskd/evaluate.py:sketchy_mini", settings)
+  assert evaluate_network(config, tmp_path / "out").queries == 6
+  assert "does not tell its classes" in capfd.readouterr().err
+  config.select = "best"
+  with pytest.raises(UserError, match=r"select=best, but model=.* is a package: use select=last"):
+    evaluate_network(config, tmp_path / "other")
 
 
 @pytest.mark.slow

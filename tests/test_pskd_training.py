@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pskd import stages
-from pskd.measure import load_network
+from pskd.networks import load_network
 from pskd.stages import load_net, open_part, train_stage
 from pskd.validation import CHOOSE_BY
 from sbir import cli, run_folder

@@ -4,6 +4,9 @@ r"""Measures a photo encoder and a sketch encoder on the test split: can a sketc
       --workdir runs/shoe_v2/evaluation --config.data.dir=DIR \
       --config.photo=runs/shoe_v2/photo_student --config.sketch=runs/shoe_v2/sketch_student
 
+Either may be a package instead, of a student or of the pair (a folder, or hf:org/name): so the
+authors' own weights are measured, after python -m sbir.convert.
+
 Every test sketch is asked against all test photos (--config.protocol=full). The authors' script
 asks otherwise: --config.protocol=released (a batch of 16 photos), or one_per_class for Sketchy.
 The folder then holds evaluation.json, .txt and .csv (one line a query), grid.png and ranks.png.

@@ -4,25 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from sbir import checkpoint, plots, run_folder
-from sbir.data.pipeline import ResizedSource, eval_batches
+from sbir import plots, run_folder
+from sbir.data.pipeline import ResizedSource
 from sbir.data.records import fingerprint, photo_indices, sketch_indices
-from sbir.embed import embed_images
 from sbir.instances import InstanceReport, best_typical_worst, evaluate_instances
-from sbir.mesh import make_mesh, put_replicated
-from sbir.nn.losses import l2_normalise
+from sbir.mesh import make_mesh
 from sbir.report import save_report
-from sbir.types import Params, UserError
+from sbir.types import UserError
 from xmodal.checks import check_evaluation
-from xmodal.fusion import Student
-from xmodal.stages import describe, make_student, open_split, read_run
-from xmodal.views import Recipe, plain_view
+from xmodal.encoders import Encoder, load_encoder
+from xmodal.stages import open_split
 
 
 def evaluate_encoders(config: ConfigDict, workdir: str | Path) -> InstanceReport:
@@ -44,56 +39,6 @@ def evaluate_encoders(config: ConfigDict, workdir: str | Path) -> InstanceReport
   save_report(report, workdir, about=about(config, source))
   draw(report, source, workdir, rows=config.grid_rows)
   return report
-
-
-class Encoder:
-  """One student (or one side of the baseline) and its parameters, ready to embed images."""
-
-  def __init__(self, modality: str, config: ConfigDict, model: Student, params: Params):
-    self.modality, self.config = modality, config
-    self.model, self.params = model, params
-
-  def embed(
-    self, source: ResizedSource, *, batch_size: int, mesh: Mesh
-  ) -> Float[np.ndarray, "n d"]:
-    """Returns the unit vectors of all images of the modality, in the source's order."""
-    recipe, params = Recipe(**self.config.augment), put_replicated(self.params, mesh)
-    apply = jax.jit(
-      lambda params, images: l2_normalise(
-        self.model.apply({"params": params}, plain_view(images, recipe))
-      )
-    )
-    indices = (photo_indices if self.modality == "photo" else sketch_indices)(source)
-    batches = eval_batches(
-      source, indices, image_size=source.image_size, batch_size=min(batch_size, len(indices))
-    )
-    desc = {"photo": "embed photos", "sketch": "embed sketches"}[self.modality]
-    return embed_images(lambda x: apply(params, x), batches, indices, mesh=mesh, desc=desc)
-
-  def untrained(self, seed: int) -> "Encoder":
-    """Returns the same network with fresh random weights: what it finds without any training."""
-    return Encoder(self.modality, self.config, self.model, _init(self.model, self.config, seed))
-
-
-def load_encoder(workdir: str, modality: str) -> Encoder:
-  """Returns the encoder of `modality` from a student's or the baseline's run folder.
-
-  Raises: UserError if the folder is missing, or is a teacher's or the other modality's.
-  """
-  config = read_run(modality, workdir)
-  is_student = config.stage == "student" and config.modality == modality
-  if not is_student and config.stage != "baseline":
-    raise UserError(
-      f"{modality}={workdir} is the run folder of a {describe(config)}, expected a {modality} "
-      f"student's; give the --workdir of xmodal.train_{modality}_student"
-    )
-  saved = checkpoint.restore_params(workdir)
-  params = saved[modality] if config.stage == "baseline" else saved
-  embed_dim = params["head"]["kernel"].shape[1]
-  model = make_student(config, embed_dim)
-  expected = jax.eval_shape(lambda: _init(model, config, 0))
-  checkpoint.check_shapes(params, expected, workdir)
-  return Encoder(modality, config, model, params)
 
 
 def measure(
@@ -148,11 +93,6 @@ def draw(report: InstanceReport, source: ResizedSource, workdir: str | Path, *, 
     right=[source.image(photo_of[target]) for target in targets],
     title=f"Acc@1 {report.metrics['acc@1']:.3f}, Acc@10 {report.metrics['acc@10']:.3f}",
   )
-
-
-def _init(model: Student, config: ConfigDict, seed: int) -> Params:
-  images = jax.numpy.zeros((1, config.image_size, config.image_size, 3))
-  return model.init(jax.random.key(seed), images)["params"]
 
 
 def _test_split(config: ConfigDict, encoders: Mapping[str, Encoder]) -> ResizedSource:

@@ -12,7 +12,7 @@ from sbir.model_card import NOT_COMPARABLE, SYNTHETIC, Facts, Measured, write_ca
 from sbir.nn.vit import ViT
 from sbir.package_folder import Package, make_config
 from sbir.types import Params, UserError
-from xmodal.measure import load_encoder
+from xmodal.encoders import load_encoder
 from xmodal.stages import describe, load_teacher, read_run
 
 MODALITIES = ("photo", "sketch")

@@ -52,7 +52,7 @@ def build_student(network: Mapping[str, Any]) -> Network:
   Raises: UserError naming what is wrong in `network`.
   """
   check_network(network, STUDENT)
-  model, modality = _student(network), network["modality"]
+  model, modality = student_of(network), network["modality"]
 
   def init(key: jax.Array, image_size: int) -> Params:
     return model.init(key, blank(image_size))["params"]
@@ -71,7 +71,7 @@ def build_pair(network: Mapping[str, Any]) -> Network:
   Raises: UserError naming what is wrong in `network`.
   """
   check_network(network, PAIR)
-  models = {name: _student(network[name]) for name in MODALITIES}
+  models = {name: student_of(network[name]) for name in MODALITIES}
   photo, sketch = (network[name]["embed_dim"] for name in MODALITIES)
   if photo != sketch:
     raise UserError(
@@ -92,5 +92,6 @@ def build_pair(network: Mapping[str, Any]) -> Network:
   return Network(init, forward, MODALITIES)
 
 
-def _student(network: Mapping[str, Any]) -> Student:
+def student_of(network: Mapping[str, Any]) -> Student:
+  """Returns the Flax network of a checked description: a student's, or one side of a pair's."""
   return Student(make_encoder(network["encoder"]), network["embed_dim"])

@@ -6,8 +6,9 @@ from ml_collections import ConfigDict
 
 from sbir import run_folder
 from sbir.mesh import make_mesh, put_replicated
+from xmodal.encoders import load_encoder
 from xmodal.match import match_scorer
-from xmodal.measure import load_encoder, measure
+from xmodal.measure import measure
 from xmodal.stages import load_teacher, make_task, open_split
 
 BATCH_SIZE = 64

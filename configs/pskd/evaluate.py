@@ -20,7 +20,7 @@ def get_config(name: str) -> ConfigDict:
     {
       "method": "pskd",
       "stage": "evaluation",
-      "model": "",  # run folder of the student, or of the teacher
+      "model": "",  # run folder of the student, or of the teacher; or a package
       "select": "last",  # or "best" on the validation classes; never on the test classes
       "protocol": "zero_shot",  # or "generalised": photos of seen classes in the gallery too
       "feature": "fusion",  # token; or "mean" of both tokens, or "head", the bottleneck

@@ -18,8 +18,8 @@ def get_config(name: str) -> ConfigDict:
     {
       "method": "xmodal",
       "stage": "evaluation",
-      "photo": "",  # run folder of the photo student, or of the baseline
-      "sketch": "",  # run folder of the sketch student; the same one for the baseline
+      "photo": "",  # run folder of the photo student, or of the baseline; or a package
+      "sketch": "",  # run folder of the sketch student, or the same as for photo
       # "full": all test photos. As released, not comparable: "released", "one_per_class".
       "protocol": "full",
       "seed": 0,  # of the protocols that draw, and of the confidence intervals
