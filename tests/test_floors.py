@@ -196,3 +196,10 @@ def test_the_front_door_opens_nothing_until_it_is_called():
   code = "import sys, sbir; print([m for m in sys.modules if m.startswith(('jax', 'sbir.'))])"
   result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
   assert result.stdout == "[]\n", result.stderr
+
+
+def test_a_model_is_used_without_what_only_training_needs():
+  heavy = [name for name in HEAVY if name not in ("PIL", "safetensors")]
+  code = f"import sys, sbir.models; print([m for m in {[*heavy, 'optax']} if m in sys.modules])"
+  result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+  assert result.stdout == "[]\n", result.stderr
