@@ -132,6 +132,7 @@ def _facts(given: "Given", found: "Converted") -> "Facts":
   """Returns what the card says; `given` is as it was read, `found` with positions resampled."""
   import jax
 
+  from sbir import provenance, run_folder
   from sbir.model_card import NOT_COMPARABLE, Facts
 
   details = {"made of": f"{given.file}, SHA-256 {given.sha256}"}
@@ -139,7 +140,9 @@ def _facts(given: "Given", found: "Converted") -> "Facts":
     was = given.converted.image_size
     details["positions"] = f"resampled (bicubic) from images of {was} px"
   if found.dead:
-    details["left out"] = "; ".join(f"{n}: {why}" for n, why in _dead(found.dead).items())
+    details["left out"] = "; ".join(
+      f"{', '.join(names)}: {why}" for why, names in _by_reason(found.dead).items()
+    )
   modality = found.network.get("modality", "either")
   return Facts(
     title=f"{found.architecture}, converted from {Path(given.file).stem}",
@@ -150,6 +153,7 @@ def _facts(given: "Given", found: "Converted") -> "Facts":
     origin=f"Converted from {ORIGIN[given.kind]}, by the command below.",
     details=details,
     commands=[" ".join(["python -m sbir.convert", *sys.argv[1:]])],
+    versions=provenance.version_rows(run_folder.versions()),
     limits=[LIMIT, NOT_COMPARABLE],
   )
 
@@ -167,6 +171,13 @@ def _listing(given: "Given") -> str:
 def _dead(dead: Mapping[str, str]) -> dict[str, str]:
   """Returns the reasons, entries that differ in block numbers alone as one."""
   return {next(iter(grouped([name]))): reason for name, reason in dead.items()}
+
+
+def _by_reason(dead: Mapping[str, str]) -> dict[str, list[str]]:
+  found: dict[str, list[str]] = {}
+  for name, reason in _dead(dead).items():
+    found.setdefault(reason, []).append(name)
+  return found
 
 
 def _words(network: Mapping[str, Any]) -> str:

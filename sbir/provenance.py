@@ -56,8 +56,12 @@ def commands(folders: Sequence[str | Path]) -> list[str]:
 
 
 def versions(folder: str | Path) -> dict[str, str]:
-  """Returns {"python", "jax", ..., "git commit": text} of a run folder."""
-  found = run_folder.read_versions(folder)
+  """Returns {"git commit", "Python", "jax", ...: text} of a run folder."""
+  return version_rows(run_folder.read_versions(folder))
+
+
+def version_rows(found: Mapping[str, Any]) -> dict[str, str]:
+  """Returns the rows of a card's table of versions, of what `run_folder.versions` gives."""
   rows = {"git commit": found.get("git", ""), "Python": found.get("python", "")}
   rows |= found.get("packages", {})
   rows["devices"] = ", ".join(sorted(set(found.get("devices", []))))

@@ -134,7 +134,8 @@ def test_the_listing_names_what_is_used_and_what_is_left_out(tmp_path):
   assert "mlp_head.*.weight: the pair score, never trained" in lines
   assert any("fusion_order sequential" in line for line in lines)
   card = (tmp_path / "teacher" / "README.md").read_text()
-  assert "the pair score, never trained" in card
+  assert "mlp_head.*.weight, mlp_head.*.bias: the pair score, never trained" in card
+  assert "| jax | " in card
   assert str(tmp_path) not in card + (tmp_path / "teacher" / "config.json").read_text()
 
 
