@@ -13,51 +13,22 @@ import pskd.package_run
 import sbir
 import xmodal.package_run
 from pskd import train_teacher as pskd_teacher
-from sbir import cli, convert, models
+from sbir import cli, models
 from sbir.package_folder import write_package
 from sbir.types import UserError
 from tests import pskd_runs, xmodal_runs
 from tests.packages import noise
-from tests.released_layouts import pskd_shapes, xmodal_student_shapes, xmodal_teacher_shapes
-from tests.torch_files import save_torch
-from tests.vit_layouts import augreg_shapes, dino_shapes, drawn, timm_shapes
+from tests.weight_sources import SIDE, VIT_KINDS, WIDTH, make_sources
 from xmodal import train_photo_student, train_teacher
 from xmodal.stages import train_stage
 
-SIDE, PATCH, WIDTH, DEPTH, HEADS = 16, 8, 96, 3, 3
-VIT = (WIDTH, DEPTH, PATCH, SIDE)
 # One step that changes nothing: the rate is far below what float32 can add.
 STANDING = {"steps": "1", "optimizer.learning_rate": "1e-30", "eval_every": "0"}
-SHAPES = {
-  "augreg": augreg_shapes(WIDTH, DEPTH, HEADS, PATCH, SIDE, classes=5),
-  "timm": timm_shapes(*VIT, classes=5),
-  "dino": dino_shapes(*VIT, hidden=32, bottleneck=16, outputs=8),
-  "deit": timm_shapes(*VIT, classes=5),
-  "xmodal-teacher": xmodal_teacher_shapes(*VIT),
-  "xmodal-student": xmodal_student_shapes(*VIT, embed_dim=WIDTH),
-  "pskd": pskd_shapes(*VIT, hidden=32, bottleneck=16, classes=4),
-}
-WRAPPED = {"dino": "teacher", "deit": "model", "pskd": "student"}
-VIT_KINDS = ("augreg", "timm", "dino", "deit")
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-  """Returns {kind: (file, its package)}: random weights in the form of each kind."""
-  root, found = tmp_path_factory.mktemp("sources"), {}
-  for kind, shapes in SHAPES.items():
-    arrays = {name: 0.2 * array for name, array in drawn(shapes).items()}
-    path = root / f"{kind}.npz"
-    if kind == "augreg":
-      np.savez(path, **arrays)
-    else:
-      value = {WRAPPED[kind]: arrays, "epoch": 3} if kind in WRAPPED else arrays
-      path = save_torch(path.with_suffix(".pth"), value)
-    heads = [] if kind == "augreg" else ["--heads", str(HEADS)]
-    out = str(root / f"{kind}_package")
-    convert.main(["--from", kind, "--in", str(path), "--out", out, *heads])
-    found[kind] = (str(path), out)
-  return found
+  return make_sources(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
@@ -219,55 +190,3 @@ def test_positions_of_another_grid_are_resampled_when_asked_only(sources, pairs,
   workdir = train(train_teacher.main, tmp_path / "run", pairs, ("timm", file), **changes)
   params = xmodal.package_run.package_run(workdir).params
   assert params["photo_encoder"]["pos_embed"].shape == (1, 17, WIDTH)
-
-
-@pytest.mark.parametrize(
-  ("main", "kind", "changes", "message"),
-  [
-    ("teacher", "xmodal-student", {}, r"is a xmodal-student, which has no place in a teacher"),
-    (
-      "teacher",
-      "xmodal-teacher",
-      {},
-      r"another fusion; set --config.model.fusion_order=sequential",
-    ),
-    ("teacher", "timm", {"model.size": "tiny"}, r"has no place|does not fit this model"),
-    ("teacher", "package", {}, r"timm.pth is no model package, expected a folder with config.json"),
-  ],
-)
-def test_weights_of_another_model_are_refused(
-  sources, pairs, tmp_path, main, kind, changes, message
-):
-  file = sources["timm" if kind == "package" else kind][0]
-  settings = {"data.dir": str(pairs), "init.kind": kind, "init.path": file, **changes}
-  config = cli.load_config(
-    f"configs/xmodal/{main}.py:shoe304", xmodal_runs.TINY | STANDING | settings
-  )
-  with pytest.raises(UserError, match=message) as raised:
-    train_stage(config, str(tmp_path / "run"))
-  assert "\n" not in str(raised.value)
-  assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-  ("kind", "path", "message"),
-  [
-    ("imagenet", "", r"init.kind='imagenet' is unknown; choose one of random, augreg, timm, dino"),
-    (
-      "random",
-      "a.npz",
-      r"init.path=a.npz is not read with init.kind=random; set init.kind as well",
-    ),
-    ("dino", "", r"init.kind=dino needs weights; set init.path to DINO's backbone file or .* hf:"),
-    ("package", "no/where", r"init.path=no/where is not a file or folder; set it to the folder of"),
-    ("timm", "hf:timm", r"'hf:timm' is no place on the hub, expected hf:org/name"),
-  ],
-)
-@pytest.mark.parametrize("method", ["xmodal", "pskd"])
-def test_a_kind_and_a_path_that_do_not_go_together_are_refused(method, kind, path, message):
-  name = {"xmodal": "shoe304", "pskd": "sketchy_mini"}[method]
-  settings = {"init.kind": kind, "init.path": path}
-  config = cli.load_config(f"configs/{method}/teacher.py:{name}", settings)
-  module = __import__(f"{method}.checks", fromlist=["check_training"])
-  with pytest.raises(UserError, match=message):
-    module.check_training(config)

@@ -11,9 +11,9 @@ import pytest
 from tests import pskd_runs
 from tests.hub_server import COMMIT, serve
 from tests.packages import save_package
-from tests.test_begin import SHAPES
 from tests.torch_files import save_torch
 from tests.vit_layouts import drawn
+from tests.weight_sources import SHAPES
 from tests.xmodal_runs import start
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is optional and not installed")
