@@ -169,7 +169,8 @@ def test_every_stage_has_a_package_of_its_own(xmodal, pskd, tmp_path):
     package.main(["--run", str(run), "--out", str(tmp_path / run.name / architecture)])
     model = sbir.from_pretrained(tmp_path / run.name / architecture)
     assert model.config["architecture"] == architecture
-  assert "| map@all[voc] |" in model.card  # of the teacher_evaluation beside it
+  assert "| map@all[voc] |" in model.card
+  assert "network: teacher teacher, step 3 of 3" in model.card  # not the student's evaluation
   alone = sbir.from_pretrained(tmp_path / "sketch_student" / "xmodal-student")
   assert alone.network.modalities == ("sketch",)
   assert "Nothing yet" in alone.card  # the evaluation beside it is of the pair
