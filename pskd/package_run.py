@@ -8,6 +8,7 @@ import jax
 from pskd.networks import Network, load_network
 from sbir import preprocessing, provenance
 from sbir.model_card import NOT_COMPARABLE, SYNTHETIC, Facts, write_card
+from sbir.network_config import describe_encoder
 from sbir.package_folder import Package, make_config
 
 TRAINED_ON = (
@@ -42,7 +43,7 @@ def package_run(
 def _description(found: Network) -> dict[str, Any]:
   vit, head = found.model.backbone, found.model.head
   return {
-    "encoder": {n: getattr(vit, n) for n in ("width", "depth", "num_heads", "patch_size")},
+    "encoder": describe_encoder(vit),
     "hidden": head.hidden,
     "bottleneck": head.bottleneck,
     "num_classes": head.num_classes,

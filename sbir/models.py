@@ -1,5 +1,6 @@
 """A model as users have it: read from a package, asked for embeddings, written, pushed."""
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pskd import packaged as pskd
 from sbir import hub, plain_vit, trees
 from sbir.data.fit import fit_square
 from sbir.data.images import as_rgb
+from sbir.data.padding import padded
 from sbir.embed import embed_images
 from sbir.network import Network, embeddings, shapes_of
 from sbir.nn.losses import l2_normalise
@@ -175,14 +177,14 @@ def build(config: Mapping[str, Any], what: str) -> Network:
 def _batches(
   images: Sequence[Any], how: Preprocessing, batch_size: int
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields batches for `embed_images`, read one by one; the last is filled up with its last."""
-  read = lambda i: fit_square(as_rgb(images[i], f"image {i}"), how.image_size, how.fit)
-  for start in range(0, len(images), batch_size):
-    index = np.arange(start, start + batch_size)
-    is_there = index < len(images)
-    rows = [read(i) for i in index[is_there]]
-    rows += rows[-1:] * (batch_size - len(rows))
-    yield {"image": np.stack(rows), "mask": is_there, "index": index.astype(np.int32)}
+  """Yields batches for `embed_images`, each read when it is asked for."""
+
+  @functools.lru_cache(maxsize=1)  # padding is the last image again
+  def read(i: int) -> UInt8[np.ndarray, "s s 3"]:
+    return fit_square(as_rgb(images[i], f"image {i}"), how.image_size, how.fit)
+
+  load = lambda part: {"image": np.stack([read(int(i)) for i in part]), "index": part}
+  return padded(np.arange(len(images), dtype=np.int32), batch_size, load)
 
 
 def _batch_of(num: int, batch_size: int) -> int:

@@ -36,6 +36,11 @@ def make_encoder(encoder: Mapping[str, int]) -> ViT:
   return ViT(**encoder)
 
 
+def describe_encoder(vit: ViT) -> dict[str, int]:
+  """Returns the "encoder" of a ViT, or of any module with its sizes."""
+  return {name: getattr(vit, name) for name in ENCODER}
+
+
 def _wrong(value: Any, expected: Any, where: str) -> list[str]:
   if isinstance(expected, Mapping):
     return _wrong_keys(value, expected, where)

@@ -56,9 +56,10 @@ def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   """Returns the versions.json of a run folder, {} where there is none that can be read: it tells of
   a run, nothing depends on it."""
   try:
-    return dict(json.loads((Path(workdir) / "versions.json").read_text()))
+    found = json.loads((Path(workdir) / "versions.json").read_text())
   except (OSError, ValueError):
     return {}
+  return found if isinstance(found, dict) else {}
 
 
 def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dict[str, Any]:

@@ -12,12 +12,9 @@ from sbir.package_folder import read_package, write_package
 from sbir.types import UserError
 from tests import pskd_runs, xmodal_runs
 from tests.vit_layouts import augreg_shapes, drawn
-from tests.weight_sources import DEPTH, HEADS, PATCH, SIDE, WIDTH, make_sources
+from tests.weight_sources import DEPTH, HEADS, PATCH, SIDE, STANDING, WIDTH, make_sources
 from xmodal import begin as xmodal_begin
 from xmodal.stages import train_stage
-
-# One step that changes nothing: the rate is far below what float32 can add.
-STANDING = {"steps": "1", "optimizer.learning_rate": "1e-30", "eval_every": "0"}
 
 
 @pytest.fixture(scope="module")

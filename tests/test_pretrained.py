@@ -113,9 +113,8 @@ def test_one_network_under_both_names_becomes_one_tree():
 # --- attention heads ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", [name for name in CONVERTERS if name != "augreg"])
 def test_without_a_number_of_heads_each_has_64_of_the_width(name):
-  if name == "augreg":
-    pytest.skip("its files tell")
   with pytest.raises(UserError, match=r"width 12 is no multiple of 64; give --heads N"):
     convert(name, drawn(CONVERTERS[name][0]), num_heads=0)
   wide = timm_shapes(128, 1, 4, 8)

@@ -9,6 +9,8 @@ from tests.vit_layouts import augreg_shapes, dino_shapes, drawn, timm_shapes
 
 SIDE, PATCH, WIDTH, DEPTH, HEADS = 16, 8, 96, 3, 3
 VIT = (WIDTH, DEPTH, PATCH, SIDE)
+# One step that changes nothing: the rate is far below what float32 can add.
+STANDING = {"steps": "1", "optimizer.learning_rate": "1e-30", "eval_every": "0"}
 SHAPES = {
   "augreg": augreg_shapes(WIDTH, DEPTH, HEADS, PATCH, SIDE, classes=5),
   "timm": timm_shapes(*VIT, classes=5),

@@ -19,8 +19,8 @@ from sbir.settings import (
 )
 from sbir.types import UserError
 from xmodal.begin import KINDS
+from xmodal.packaged import MODALITIES
 
-MODALITIES = ("photo", "sketch")
 TARGETS = ("own", "photo", "sketch")
 WEIGHTS = ("xaqc", "distance", "angle")
 TRAINING = SHARED | {

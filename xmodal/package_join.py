@@ -7,8 +7,7 @@ import jax
 from sbir.model_card import NOT_COMPARABLE, Facts, write_card
 from sbir.package_folder import Package, make_config
 from sbir.types import UserError
-
-MODALITIES = ("photo", "sketch")
+from xmodal.packaged import MODALITIES
 
 
 def join(packages: Mapping[str, Package], what: Mapping[str, str]) -> Package:

@@ -9,13 +9,13 @@ from ml_collections import ConfigDict
 
 from sbir import preprocessing, provenance, run_folder
 from sbir.model_card import NOT_COMPARABLE, SYNTHETIC, Facts, Measured, write_card
-from sbir.nn.vit import ViT
+from sbir.network_config import describe_encoder
 from sbir.package_folder import Package, make_config
 from sbir.types import Params, UserError
 from xmodal.encoders import load_encoder
+from xmodal.packaged import MODALITIES
 from xmodal.stages import describe, load_teacher, read_run
 
-MODALITIES = ("photo", "sketch")
 LIMIT = "Trained on {data} alone: of other objects, or other ways of drawing, expect less."
 
 
@@ -53,15 +53,10 @@ def package_pair(runs: Mapping[str, str | Path], evaluation: str | Path | None =
   return _package("xmodal-pair", network, params, folders, evaluation)
 
 
-def encoder_sizes(vit: ViT) -> dict[str, int]:
-  """Returns what a package says of a ViT."""
-  return {name: getattr(vit, name) for name in ("width", "depth", "num_heads", "patch_size")}
-
-
 def _teacher(workdir: str, config: ConfigDict) -> tuple[dict[str, Any], Params]:
   model, params = load_teacher(workdir)
   network = {
-    "encoder": encoder_sizes(model.photo_encoder),
+    "encoder": describe_encoder(model.photo_encoder),
     "fusion_depth": model.fusion.depth,
     "fusion_heads": model.fusion.num_heads,
     "fusion_order": model.fusion.order,
@@ -71,7 +66,7 @@ def _teacher(workdir: str, config: ConfigDict) -> tuple[dict[str, Any], Params]:
 
 def _student(workdir: str, modality: str) -> tuple[dict[str, Any], Params]:
   encoder = load_encoder(workdir, modality)
-  sizes = encoder_sizes(encoder.model.encoder)
+  sizes = describe_encoder(encoder.model.encoder)
   return {"encoder": sizes, "embed_dim": encoder.model.embed_dim}, encoder.params
 
 

@@ -14,11 +14,11 @@ import grain
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from sbir.data.padding import HostBatch, padded
 from sbir.data.pairs import epoch_length, epoch_rows, find_pairs, rows_in_order
 from sbir.data.records import Source
 from sbir.types import UserError
 
-HostBatch = dict[str, np.ndarray]
 BatchIterator = grain.DatasetIterator  # endless; get_state() and set_state() are {"next_index": k}
 
 
@@ -149,7 +149,7 @@ def eval_batches(
   """
   images = resized(source, image_size, cache="none")
   rows = np.asarray(indices, np.int32)
-  return _padded(rows, batch_size, lambda part: {"image": images.images(part), "index": part})
+  return padded(rows, batch_size, lambda part: {"image": images.images(part), "index": part})
 
 
 def pair_batches(source: Source, *, image_size: int, batch_size: int) -> Iterator[HostBatch]:
@@ -160,24 +160,13 @@ def pair_batches(source: Source, *, image_size: int, batch_size: int) -> Iterato
   """
   images = resized(source, image_size, cache="none")
   rows = rows_in_order(find_pairs(source))
-  return _padded(rows, batch_size, functools.partial(_pair_batch, images))
+  return padded(rows, batch_size, functools.partial(_pair_batch, images))
 
 
 def _pair_batch(images: ResizedSource, rows: Int32[np.ndarray, "b 4"]) -> HostBatch:
   names = ("photo", "sketch", "sketch_positive")
   batch = {name: images.images(rows[:, 1 + k]) for k, name in enumerate(names)}
   return batch | {"id": rows[:, 0].copy()}
-
-
-def _padded(
-  rows: np.ndarray, batch_size: int, load: Callable[[np.ndarray], HostBatch]
-) -> Iterator[HostBatch]:
-  """Yields load(batch_size rows at a time) with a mask that is False where a row is padding."""
-  if batch_size < 1:
-    raise UserError(f"batch_size={batch_size} must be at least 1")
-  for start in range(0, len(rows), batch_size):
-    taken = np.arange(start, start + batch_size)
-    yield load(rows[np.minimum(taken, len(rows) - 1)]) | {"mask": taken < len(rows)}
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:
