@@ -33,6 +33,9 @@ class Numbered:
   def image(self, index):
     return np.full((1, 1, 3), index, np.uint8)
 
+  def stamp(self):
+    return f"{len(self.records)}"
+
 
 def batches(source, count=None, **overrides):
   words = {"image_size": 1, "num_photos": 1, "num_sketches": 1, "seed": 7, "num_threads": 0}

@@ -35,6 +35,9 @@ class FakeSource:
     self.reads[index] += 1
     return np.full((self.size, self.size, 3), index, np.uint8)
 
+  def stamp(self):
+    return f"{self.size}, {len(self.records)}"
+
 
 def batches(source=None, count=None, **overrides):
   settings = {"image_size": SIZE, "batch_size": 4, "seed": 7} | overrides

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sbir.data.images import decode, is_image_name
-from sbir.data.records import Record, check, ordered
+from sbir.data.records import Record, check, ordered, stamp_of
 from sbir.types import UserError
 
 
@@ -40,13 +40,33 @@ class FileSource:
     try:
       return path.read_bytes()
     except OSError as error:
-      raise UserError(
-        f"{path}: cannot be read ({error.strerror}); check that it is there and its permissions"
-      ) from None
+      raise _unreadable(path, error) from None
 
   def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
     """Returns the decoded image. Raises: UserError naming the file if it is unreadable."""
     return decode(self.read(index), str(self.root / self.records[index].key))
+
+  def stamp(self) -> str:
+    """Returns what changes with any file's size or time. Raises: UserError if one is not there."""
+    return stamp_of(self.records, *(state_of(self.root / r.key) for r in self.records))
+
+
+def state_of(path: Path) -> tuple[int, int]:
+  """Returns (bytes, nanosecond of the last change): a file that was changed has others.
+
+  Raises: UserError if it is not there.
+  """
+  try:
+    found = path.stat()
+  except OSError as error:
+    raise _unreadable(path, error) from None
+  return found.st_size, found.st_mtime_ns
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+  return UserError(
+    f"{path}: cannot be read ({error.strerror}); check that it is there and its permissions"
+  )
 
 
 def open_listing(listing: Listing) -> FileSource:

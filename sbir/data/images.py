@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sbir.types import UserError
 
 RGB = UInt8[np.ndarray, "height width 3"]
+
+# What decides, beside a file, which pixels come out: the number is raised when our rules change.
+READING = (1, f"Pillow {PIL.__version__}")
 
 # A closed list: Pillow's others include EPS, which starts Ghostscript on the file's program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")

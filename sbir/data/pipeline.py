@@ -16,7 +16,7 @@ from jaxtyping import Int32, UInt8
 
 from sbir.data.padding import HostBatch, padded
 from sbir.data.pairs import epoch_length, epoch_rows, find_pairs, rows_in_order
-from sbir.data.records import Source
+from sbir.data.records import Source, stamp_of
 from sbir.types import UserError
 
 BatchIterator = grain.DatasetIterator  # endless; get_state() and set_state() are {"next_index": k}
@@ -60,6 +60,12 @@ class ResizedSource:
     for row, index in enumerate(indices):
       out[row] = self.image(int(index))
     return out
+
+  def stamp(self) -> str:
+    """Returns what changes with the source, the size, or the way images are decoded and fitted."""
+    from sbir.data.images import READING
+
+    return stamp_of(self.records, self._source.stamp(), self.image_size, self.fit, READING)
 
   def _read(self, index: int) -> np.ndarray:
     image = self._source.image(index)

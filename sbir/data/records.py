@@ -38,6 +38,12 @@ class Source(Protocol):
     """Returns `records[index]` decoded: upright RGB, white where it was transparent."""
     ...
 
+  def stamp(self) -> str:
+    """Returns a SHA-256 that changes when any record or stored image may have changed, so that what
+    was computed from them can be known to be of them still. Decodes as good as nothing.
+    """
+    ...
+
 
 def ordered(records: Iterable[Record]) -> tuple[Record, ...]:
   """Returns photos, then sketches, each sorted by category, instance and key."""
@@ -51,6 +57,14 @@ def fingerprint(records: Iterable[Record]) -> str:
   """
   fields = ("\t".join((r.modality, r.category, r.instance, r.key)) for r in ordered(records))
   return hashlib.sha256("".join(f"{line}\n" for line in fields).encode()).hexdigest()
+
+
+def stamp_of(records: Iterable[Record], *more: object) -> str:
+  """Returns the SHA-256 of the records in their order and of the reprs of what else counts."""
+  digest = hashlib.sha256()
+  for part in (*records, *more):
+    digest.update(f"{part!r}\n".encode())
+  return digest.hexdigest()
 
 
 def photo_indices(source: Source) -> list[int]:

@@ -7,13 +7,14 @@ its own, and is the same bit for bit in any order, in any process, however many 
   python -m sbir.data.synthetic --out sheet.png       shows every category, photos beside sketches
 """
 
+import hashlib
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
 
-from sbir.data.records import PHOTO, SKETCH, SPLITS, Record
+from sbir.data.records import PHOTO, SKETCH, SPLITS, Record, stamp_of
 from sbir.data.synthetic_objects import KINDS, make_object
 from sbir.data.synthetic_photo import render_photo
 from sbir.data.synthetic_sketch import render_sketch
@@ -68,6 +69,12 @@ class Synthetic:
       return render_photo(parts, recipe.generator(self.seed, LOOK), self.size)
     style = recipe.generator(self.seed, FIRST_SKETCH + recipe.sketch)
     return render_sketch(parts, style, self.size)
+
+  def stamp(self) -> str:
+    """Returns what changes with the set's words, or with how any category is drawn."""
+    first = {(r.modality, r.category): i for i, r in reversed([*enumerate(self.records)])}
+    drawn = [hashlib.sha256(self.image(i).tobytes()).hexdigest() for i in sorted(first.values())]
+    return stamp_of(self.records, self.seed, self.size, *drawn)
 
 
 def open_synthetic(

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from sbir.data.files import FileSource, existing_folder
+from sbir.data.files import FileSource, existing_folder, state_of
 from sbir.data.images import decode
-from sbir.data.records import ALL, Record, check
+from sbir.data.records import ALL, Record, check, stamp_of
 from sbir.progress import track
 from sbir.types import UserError
 
@@ -49,6 +49,11 @@ class TfdsSource:
         "prepare the data set again"
       )
     return decode(example["image"], f"{where} ({self.records[index].key})")
+
+  def stamp(self) -> str:
+    """Returns what changes with any file of the prepared set."""
+    files = sorted(path for path in self.root.iterdir() if path.is_file())
+    return stamp_of(self.records, self.split, *((p.name, *state_of(p)) for p in files))
 
 
 def open_tfds(name: str, data_dir: str | os.PathLike, split: str) -> TfdsSource:

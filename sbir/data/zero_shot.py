@@ -18,7 +18,7 @@ from sbir.data.class_folders import list_class_folders, list_photo_folder
 from sbir.data.class_splits import ClassSplit, normalise, outlier_sketches, read_split
 from sbir.data.files import FileSource, Listing, files_of
 from sbir.data.manifest import is_manifest, list_categories
-from sbir.data.records import PHOTO, SKETCH, Record, Source
+from sbir.data.records import PHOTO, SKETCH, Record, Source, stamp_of
 from sbir.data.sources import KINDS, one_of
 from sbir.types import UserError
 
@@ -43,6 +43,13 @@ class PartSource:
     """Returns the image of `records[index]` as its own source gives it."""
     source, place = self._places[index]
     return source.image(place)
+
+  def stamp(self) -> str:
+    """Returns what changes with the sources, or with which of their images are taken."""
+    sources = list({id(source): source for source, _ in self._places}.values())
+    number = {id(source): k for k, source in enumerate(sources)}
+    places = ((number[id(source)], place) for source, place in self._places)
+    return stamp_of(self.records, *places, *(source.stamp() for source in sources))
 
 
 class Entry(NamedTuple):
