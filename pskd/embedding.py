@@ -10,8 +10,9 @@ from jaxtyping import Float, Shaped
 from pskd.model import TwoTokenNet
 from pskd.tasks import feature_of
 from pskd.views import Recipe, plain_view
-from sbir.data.pipeline import ResizedSource, eval_batches
+from sbir.data.pipeline import eval_batches
 from sbir.data.records import photo_indices, sketch_indices
+from sbir.data.resized import ResizedSource
 from sbir.embed import EmbedFn, embed_images
 from sbir.mesh import replicated
 from sbir.types import Params

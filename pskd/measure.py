@@ -17,7 +17,7 @@ from pskd.stages import make_recipe, open_part
 from sbir import run_folder
 from sbir.category_report import save_report
 from sbir.data.class_splits import ClassSplit
-from sbir.data.pipeline import ResizedSource
+from sbir.data.resized import ResizedSource
 from sbir.mesh import make_mesh, put_replicated
 from sbir.retrieval.hamming import evaluate_codes
 from sbir.retrieval.itq import encode_pair

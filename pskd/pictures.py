@@ -8,8 +8,8 @@ from jaxtyping import Float, UInt8
 
 from pskd.embedding import Embedded
 from sbir.category_report import class_table, headline_rows, preset_rows
-from sbir.data.pipeline import ResizedSource
 from sbir.data.records import photo_indices, sketch_indices
+from sbir.data.resized import ResizedSource
 from sbir.html_report import Picture, Section, Table, write_html
 from sbir.plots_category import category_grid, class_bars, correlation_heatmap, embedding_map
 from sbir.projection import project

@@ -18,7 +18,7 @@ from pskd.validation import CHOOSE_BY, make_scorer
 from pskd.views import Recipe
 from sbir import checkpoint, progress, run_folder, settings
 from sbir.data.class_splits import ClassSplit
-from sbir.data.pipeline import ResizedSource, resized
+from sbir.data.resized import ResizedSource, resized
 from sbir.data.streams import class_batches, epoch_steps
 from sbir.data.zero_shot import open_zero_shot
 from sbir.mesh import make_mesh

@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from pskd.embedding import Embedder
 from pskd.tasks import StudentTask, TeacherTask
-from sbir.data.pipeline import ResizedSource
+from sbir.data.resized import ResizedSource
 from sbir.retrieval.presets import evaluate_categories
 from sbir.types import Params
 

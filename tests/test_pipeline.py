@@ -8,8 +8,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from sbir.data.pipeline import eval_batches, pair_batches, resized, train_batches
+from sbir.data.pipeline import eval_batches, pair_batches, train_batches
 from sbir.data.records import Record
+from sbir.data.resized import resized
 from sbir.types import UserError
 
 SIZE = 4

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from sbir.data import images, synthetic
-from sbir.data.pipeline import resized
 from sbir.data.prepare import prepare
+from sbir.data.resized import resized
 from sbir.data.sources import open_source
 from sbir.data.synthetic import open_synthetic
 from sbir.data.zero_shot import open_zero_shot

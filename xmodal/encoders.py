@@ -7,8 +7,9 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from sbir import checkpoint, hub, trees
-from sbir.data.pipeline import ResizedSource, eval_batches
+from sbir.data.pipeline import eval_batches
 from sbir.data.records import photo_indices, sketch_indices
+from sbir.data.resized import ResizedSource
 from sbir.embed import embed_images
 from sbir.mesh import put_replicated
 from sbir.nn.losses import l2_normalise

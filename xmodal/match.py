@@ -8,7 +8,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from sbir.data.pipeline import ResizedSource, pair_batches
+from sbir.data.pipeline import pair_batches
+from sbir.data.resized import ResizedSource
 from sbir.mesh import put_batch, replicated
 from sbir.retrieval.metrics import acc_at_k, instance_ranks
 from sbir.types import Batch, Embeddings, Params

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from sbir import plots, run_folder
-from sbir.data.pipeline import ResizedSource
 from sbir.data.records import fingerprint, photo_indices, sketch_indices
+from sbir.data.resized import ResizedSource
 from sbir.instances import InstanceReport, best_typical_worst, evaluate_instances
 from sbir.mesh import make_mesh
 from sbir.report import save_report

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from sbir import checkpoint, progress, run_folder, settings
-from sbir.data.pipeline import ResizedSource, resized, train_batches
+from sbir.data.pipeline import train_batches
+from sbir.data.resized import ResizedSource, resized
 from sbir.data.sources import open_source
 from sbir.mesh import make_mesh
 from sbir.nn.vit import ViT, check_image_size, vit

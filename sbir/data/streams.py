@@ -10,15 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from sbir.data.pipeline import (
-  BatchIterator,
-  HostBatch,
-  check_drawing,
-  check_shared,
-  iterate,
-  resized,
-)
+from sbir.data.pipeline import BatchIterator, HostBatch, check_drawing, check_shared, iterate
 from sbir.data.records import Source, photo_indices, sketch_indices
+from sbir.data.resized import resized
 from sbir.types import UserError
 
 
