@@ -45,6 +45,7 @@ FLOORS = {
   "sbir.export_images": 2,
   "sbir.export_check": 2,
   "sbir.run_folder": 2,
+  "sbir.stored_rows": 2,
   "sbir.checkpoint": 2,
   "sbir.logs": 2,
   "sbir.drawing": 2,

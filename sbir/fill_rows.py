@@ -1,0 +1,50 @@
+"""Fills stored rows from a network: only what is missing, the host and the devices busy at once."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from sbir import progress
+from sbir.data.padding import HostBatch, padded
+from sbir.overlap import overlapped
+from sbir.stored_rows import StoredRows
+from sbir.types import Batch
+
+
+def fill(
+  rows: StoredRows,
+  load: Callable[[np.ndarray], HostBatch],
+  compute: Callable[[Batch], Float[Array, "b ..."]],
+  *,
+  batch_size: int,
+  mesh: Mesh,
+  desc: str,
+) -> None:
+  """Computes and stores the shards that are missing; stopped and called again, it goes on.
+
+  `load(numbers)` returns the host batch of these rows, `compute` their numbers; jit it. Batches are
+  of one size, the last one padded, and split over the mesh. Works in one process only.
+  """
+  missing = rows.missing()
+  if not missing:
+    progress.say(f"{desc}: complete, {rows.num_rows} rows in {rows.folder}")
+    return
+  numbers = np.concatenate([rows.rows_of(shard) for shard in missing])
+  done = rows.num_rows - len(numbers)
+  with progress.bar(desc, rows.num_rows, initial=done, unit="row") as bar:
+
+    def computed() -> Iterator[np.ndarray]:
+      for result, batch in overlapped(compute, padded(numbers, batch_size, load), mesh):
+        kept = result[batch["mask"]]
+        yield kept
+        bar.update(len(kept))
+
+    arriving, waiting = computed(), np.empty((0, *rows.row_shape), np.float32)
+    for shard in missing:
+      length = len(rows.rows_of(shard))
+      while len(waiting) < length:
+        waiting = np.concatenate([waiting, next(arriving)])
+      rows.write(shard, waiting[:length])
+      waiting = waiting[length:]
