@@ -12,9 +12,13 @@ from sbir.task import LossOut
 from sbir.types import Batch, Embeddings, Extra, Key, Params, Scalar
 from xmodal import losses, queue
 from xmodal.fusion import Student, Teacher
-from xmodal.views import Recipe, plain_view, training_views
+from xmodal.views import Recipe, fresh_keys, plain_view, stored_keys, training_views
 
 TRAINING_IMAGES = ("photo", "sketch", "sketch_positive")
+# What a student sees. XMRD's angle wants both sketches of each pair; a photo is there only once.
+OWN_IMAGES = {"photo": ("photo",), "sketch": ("sketch", "sketch_positive")}
+# The sketches whose pairs with the photo its teacher must see for that.
+PAIRED_SKETCHES = {"photo": ("sketch",), "sketch": ("sketch", "sketch_positive")}
 
 
 class TeacherTask(NamedTuple):
@@ -55,7 +59,7 @@ class TeacherTask(NamedTuple):
   ) -> tuple[Scalar, LossOut]:
     """Returns XAQC; the photo is encoded once, both sketches in one batch."""
     view_key, photo_key, sketch_key = jax.random.split(key, 3)
-    views = training_views(view_key, {name: batch[name] for name in TRAINING_IMAGES}, self.recipe)
+    views = _fresh_views(view_key, batch, TRAINING_IMAGES, self.recipe)
     apply = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
     photo = apply("encode_photo", views["photo"])
     sketches = jnp.concatenate([views["sketch"], views["sketch_positive"]])
@@ -102,7 +106,12 @@ class TeacherTask(NamedTuple):
 
 
 class StudentTask(NamedTuple):
-  """Distils the teacher's fused vectors into a small encoder of one modality."""
+  """Distils the teacher's fused vectors into a small encoder of one modality.
+
+  A batch that says which stored "view" it is of is seen so, any other in views drawn anew. Where it
+  brings the teacher's vectors ("target", of a sketch student's "target_positive" too), these are
+  used and the teacher does not run: neither its parameters nor the other modality are needed.
+  """
 
   modality: str  # "photo" or "sketch"
   model: Student
@@ -117,28 +126,30 @@ class StudentTask(NamedTuple):
   xaqc: float  # weights of the three terms
   distance: float
   angle: float
+  seed: int = 0  # of stored views
 
   def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
     """Returns the student's parameters and the queue of teacher vectors."""
     model_key, queue_key = jax.random.split(key)
-    params = self.model.init(model_key, jnp.zeros((1, *batch["photo"].shape[1:])))["params"]
+    image = jnp.zeros((1, *batch[self.modality].shape[1:]))
+    params = self.model.init(model_key, image)["params"]
     return params, {"queue": queue.start(queue_key, self.queue_size, self.model.embed_dim)}
 
   def frozen(self, key: Key, batch: Batch) -> Params:
-    """Returns the teacher's parameters."""
+    """Returns the teacher's parameters, {} where there are none as no batch needs them."""
     return self.teacher_params
 
   def loss(
     self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
   ) -> tuple[Scalar, LossOut]:
     """Returns the weighted sum of XAQC, XMRD distance and XMRD angle against the same views."""
-    views = training_views(key, {name: batch[name] for name in TRAINING_IMAGES}, self.recipe)
-    # The angle term sees both sketches of each pair; a photo is there only once.
-    sketches = ("sketch",) if self.modality == "photo" else ("sketch", "sketch_positive")
-    images = [views["photo"]] if self.modality == "photo" else [views[name] for name in sketches]
-    points = self.model.apply({"params": params}, jnp.concatenate(images))
-    targets = self._targets(frozen, views, sketches)
-    b = len(batch["id"])
+    b, own = len(batch["id"]), OWN_IMAGES[self.modality]
+    keys = stored_keys(self.seed, batch) if "view" in batch else fresh_keys(key, b)
+    sketches = PAIRED_SKETCHES[self.modality]
+    seen = own if "target" in batch else ("photo", *sketches)
+    views = training_views(keys, {name: batch[name] for name in seen}, self.recipe)
+    points = self.model.apply({"params": params}, jnp.concatenate([views[name] for name in own]))
+    targets = self._targets(frozen, batch, views, sketches)
     parts = {
       "xaqc": self._xaqc(points, targets, batch, extra["queue"]),
       "xmrd_distance": losses.xmrd_distance(points[:b], targets[:b]),
@@ -163,15 +174,21 @@ class StudentTask(NamedTuple):
     return losses.xaqc(query, key, ids, keys, **settings)
 
   def _targets(
-    self, frozen: Params, views: Mapping[str, Float[Array, "b s s 3"]], sketches: Sequence[str]
+    self,
+    frozen: Params,
+    batch: Batch,
+    views: Mapping[str, Float[Array, "b s s 3"]],
+    sketches: Sequence[str],
   ) -> Float[Array, "m*b d"]:
     """Returns the teacher's vectors of (photo, sketch) for each of m sketches by name, fixed."""
+    if "target" in batch:
+      stored = [batch[name] for name in ("target", "target_positive")[: len(sketches)]]
+      return jax.lax.stop_gradient(jnp.concatenate(stored))
     apply = lambda method, *inputs: self.teacher.apply({"params": frozen}, *inputs, method=method)
     photo = apply("encode_photo", views["photo"])
     sketch = apply("encode_sketch", jnp.concatenate([views[name] for name in sketches]))
     fused = apply("fuse", jnp.concatenate([photo] * len(sketches)), sketch)
-    branch = ("photo", "sketch").index(self.modality if self.target == "own" else self.target)
-    return jax.lax.stop_gradient(fused[branch])
+    return jax.lax.stop_gradient(fused[target_branch(self.modality, self.target)])
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
     """Returns {modality: unit vectors} of the images of the student's modality."""
@@ -180,8 +197,10 @@ class StudentTask(NamedTuple):
 
   def match(self, params: Params, frozen: Params, batch: Batch) -> tuple[Embeddings, Embeddings]:
     """Returns (student, teacher): the student's output must find the teacher's fused vector."""
-    views = {name: plain_view(batch[name], self.recipe) for name in ("photo", "sketch")}
-    return self.embed(params, batch)[self.modality], self._targets(frozen, views, ("sketch",))
+    names = () if "target" in batch else ("photo", "sketch")
+    views = {name: plain_view(batch[name], self.recipe) for name in names}
+    targets = self._targets(frozen, batch, views, ("sketch",))
+    return self.embed(params, batch)[self.modality], targets
 
 
 class DualEncoderTask(NamedTuple):
@@ -204,7 +223,7 @@ class DualEncoderTask(NamedTuple):
     self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
   ) -> tuple[Scalar, LossOut]:
     """Returns InfoNCE between photos and sketches in both directions."""
-    views = training_views(key, {name: batch[name] for name in ("photo", "sketch")}, self.recipe)
+    views = _fresh_views(key, batch, ("photo", "sketch"), self.recipe)
     photo, sketch = (
       l2_normalise(self.model.apply({"params": params[name]}, views[name]))
       for name in ("photo", "sketch")
@@ -233,6 +252,18 @@ def twin_branches(params: Params) -> Params:
   fusion = params["fusion"]
   twins = {n.replace("photo", "sketch"): p for n, p in fusion.items() if n.startswith("photo")}
   return {**params, "sketch_encoder": params["photo_encoder"], "fusion": {**fusion, **twins}}
+
+
+def target_branch(modality: str, target: str) -> int:
+  """Returns whose fused vector a student of `modality` is to match: 0 for z_p, 1 for z_s."""
+  return ("photo", "sketch").index(modality if target == "own" else target)
+
+
+def _fresh_views(
+  key: Key, batch: Batch, names: Sequence[str], recipe: Recipe
+) -> dict[str, Float[Array, "b s s 3"]]:
+  keys = fresh_keys(key, len(batch["id"]))
+  return training_views(keys, {name: batch[name] for name in names}, recipe)
 
 
 def _keep(key: Key, tokens: Float[Array, "b n d"], drop: float) -> Bool[Array, "b n-1"] | None:

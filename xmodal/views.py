@@ -1,14 +1,22 @@
-"""What the networks see of a batch: the images recoloured, moved and normalised, on the device."""
+"""What the networks see of a batch: the images recoloured, moved and normalised, on the device.
+
+Every image of a view is drawn from a key of its own. Of a fresh view that is a row of the step's
+key; of a stored view, number v of image i, it is a function of (seed, i, v) alone, so that it can
+be made again at any time: by a teacher before the training, and by the student in it.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from sbir.data import augment, colour
 from sbir.data.gradients import oriented_gradients
-from sbir.types import Key
+from sbir.types import Batch, Key
+
+INDEX = {"photo": "id", "sketch": "sketch_index", "sketch_positive": "sketch_positive_index"}
+STORED = 0x5EED  # keeps the keys of stored views apart from all others that a seed gives
 
 
 class Recipe(NamedTuple):
@@ -24,31 +32,65 @@ class Recipe(NamedTuple):
   mean: float = 0.5  # the AugReg ViTs expect .5, .5; the released code does not normalise (0, 1)
   std: float = 0.5
 
+  def plain(self) -> "Recipe":
+    """Returns the recipe of evaluation: the same, but nothing is drawn at random."""
+    return Recipe(gradients=self.gradients, mean=self.mean, std=self.std)
+
+  def is_random(self) -> bool:
+    """Returns whether two views of one image can differ."""
+    return self != self.plain()
+
 
 def plain_view(images: UInt8[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
   """Returns photos or sketches as evaluation sees them: normalised, nothing drawn at random."""
   return _finish(augment.to_unit(images), recipe)
 
 
-def training_views(
-  key: Key, images: Mapping[str, UInt8[Array, "b s s 3"]], recipe: Recipe
-) -> dict[str, Float[Array, "b s s 3"]]:
-  """Returns `images` ("photo", and sketches under any other name) as training sees them.
+def fresh_keys(key: Key, b: int) -> dict[str, Key]:
+  """Returns {"photo", "sketch", "sketch_positive": b keys}, for views that were never seen."""
+  parts = jax.random.split(key, len(INDEX))
+  return {name: jax.random.split(part, b) for name, part in zip(INDEX, parts, strict=True)}
 
-  One mirror decision for each pair, so that a left shoe's sketch stays that of a left shoe; all
-  else is drawn image by image. Only photos are recoloured.
+
+def stored_keys(seed: int, batch: Batch) -> dict[str, Key]:
+  """Returns the keys of the stored views that `batch` names: those of each image's index into the
+  source's records and "view". Of "sketch_positive" only if its index is there."""
+  base = jax.random.fold_in(jax.random.key(seed), STORED)
+
+  def keys_of(index: Int[Array, "b"]) -> Key:
+    of_one = lambda i, view: jax.random.fold_in(jax.random.fold_in(base, i), view)
+    return jax.vmap(of_one)(index, batch["view"])
+
+  return {name: keys_of(batch[column]) for name, column in INDEX.items() if column in batch}
+
+
+def training_views(
+  keys: Mapping[str, Key], images: Mapping[str, UInt8[Array, "b s s 3"]], recipe: Recipe
+) -> dict[str, Float[Array, "b s s 3"]]:
+  """Returns `images` (any of "photo", "sketch", "sketch_positive") as training sees them.
+
+  The photo's key, needed even where the photo is not, decides whether the pair is mirrored, so that
+  a left shoe's sketch stays that of a left shoe; all else is drawn image by image. Only photos are
+  recoloured.
   """
-  flip_key, *keys = jax.random.split(key, 1 + len(images))
   views = {}
-  for (name, pixels), one_key in zip(sorted(images.items()), keys, strict=True):
-    colour_key, move_key = jax.random.split(one_key)
+  for name, pixels in images.items():
+    colour_keys, move_keys, _ = _split_each(keys[name])
     view = augment.to_unit(pixels)
     if name == "photo":
-      view = _recolour(colour_key, view, recipe)
+      view = _recolour(colour_keys, view, recipe)
     if recipe.flip:
-      view = augment.flip(view, augment.sample_flips(flip_key, len(view), recipe.flip))
-    views[name] = _finish(_move(move_key, view, recipe), recipe)
+      mirror_keys = _split_each(keys["photo"])[2]
+      sample = lambda key: augment.sample_flips(key, 1, recipe.flip)
+      view = augment.flip(view, augment.draw_each(mirror_keys, sample))
+    views[name] = _finish(_move(move_keys, view, recipe), recipe)
   return views
+
+
+def _split_each(keys: Key) -> tuple[Key, Key, Key]:
+  """Returns an image's keys for its colours, its moves and, of a photo, the mirror of its pair."""
+  parts = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+  return parts[:, 0], parts[:, 1], parts[:, 2]
 
 
 def _finish(images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
@@ -57,29 +99,33 @@ def _finish(images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b 
   return augment.normalise(images, recipe.mean, recipe.std)
 
 
-def _move(key: Key, images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
+def _move(keys: Key, images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
   if not (recipe.degrees or recipe.scale or recipe.shift):
     return images
   scale = (1 / (1 + recipe.scale), 1 + recipe.scale)
-  moves = augment.sample_affines(
-    key, len(images), degrees=recipe.degrees, scale=scale, shift=recipe.shift
+  sample = lambda key: augment.sample_affines(
+    key, 1, degrees=recipe.degrees, scale=scale, shift=recipe.shift
   )
-  return augment.affine(images, moves, fill=None)
+  return augment.affine(images, augment.draw_each(keys, sample), fill=None)
 
 
-def _recolour(key: Key, images: Float[Array, "b s s 3"], recipe: Recipe) -> Float[Array, "b s s 3"]:
-  jitter_key, gray_key = jax.random.split(key)
+def _recolour(
+  keys: Key, images: Float[Array, "b s s 3"], recipe: Recipe
+) -> Float[Array, "b s s 3"]:
+  split = jax.vmap(jax.random.split)(keys)
+  jitter_keys, gray_keys = split[:, 0], split[:, 1]
   if recipe.jitter:
-    jitters = colour.sample_jitters(
-      jitter_key,
-      len(images),
+    sample = lambda key: colour.sample_jitters(
+      key,
+      1,
       brightness=recipe.jitter,
       contrast=recipe.jitter,
       saturation=recipe.jitter,
       hue=0.0,
       probability=1.0,
     )
-    images = colour.jitter(images, jitters)
+    images = colour.jitter(images, augment.draw_each(jitter_keys, sample))
   if recipe.gray:
-    images = colour.grayscale(images, colour.sample_grays(gray_key, len(images), recipe.gray))
+    sample = lambda key: colour.sample_grays(key, 1, recipe.gray)
+    images = colour.grayscale(images, augment.draw_each(gray_keys, sample))
   return images

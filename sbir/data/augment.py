@@ -7,8 +7,8 @@ jit-able; times are for 48 images of 64 px on two CPU cores.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from sbir.types import Key
 
 Images = Float[Array, "b height width 3"]
 Range = tuple[float, float]
+T = TypeVar("T")
 
 WHITE = 1.0
 
@@ -47,6 +48,13 @@ def between(unit: Shaped[Array, "*n"], low_high: Range) -> Shaped[Array, "*n"]:
   """
   low, high = low_high
   return low + unit * (high - low)
+
+
+def draw_each(keys: Key, sample: Callable[[Key], T]) -> T:
+  """Returns what sample(key), which draws for one image, draws for each of b keys, as one op's
+  parameters for b images: those of an image depend on its own key alone, whatever else is in the
+  batch."""
+  return jax.tree.map(lambda leaf: leaf[:, 0], jax.vmap(sample)(keys))
 
 
 def sample_flips(key: Key, b: int, probability: float = 0.5) -> Bool[Array, "b"]:
