@@ -38,8 +38,8 @@ def fill(
     def computed() -> Iterator[np.ndarray]:
       for result, batch in overlapped(compute, padded(numbers, batch_size, load), mesh):
         kept = result[batch["mask"]]
-        yield kept
         bar.update(len(kept))
+        yield kept
 
     arriving, waiting = computed(), np.empty((0, *rows.row_shape), np.float32)
     for shard in missing:

@@ -54,7 +54,7 @@ class StoredRows:
     self._about = {"about": json.loads(json.dumps(about)), "layout": layout}
     self._root = Path(root)
     self.folder = self._root / _name_of(self._about)
-    self._map = functools.lru_cache(OPEN_SHARDS)(self._open)
+    self._map = functools.lru_cache(OPEN_SHARDS)(functools.partial(np.load, mmap_mode="r"))
     self._files, self._damaged = self._checked()
 
   @property
@@ -94,7 +94,6 @@ class StoredRows:
         "--config.cache.dir=DIR"
       ) from None
     self._files[shard] = path
-    self._map.cache_clear()
 
   def take(self, rows: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n ..."]:
     """Returns copies of the rows of these numbers, in any order; safe from several threads.
@@ -109,7 +108,7 @@ class StoredRows:
     out = np.empty((len(rows), *self.row_shape), np.float32)
     for shard in np.unique(shards):
       here = shards == shard
-      out[here] = self._map(int(shard))[place[here]]
+      out[here] = self._shard(int(shard))[place[here]]
     return out
 
   def remove_stale(self, is_stale: Callable[[Mapping[str, Any]], bool]) -> None:
@@ -127,9 +126,9 @@ class StoredRows:
   def _shards_of_group(self) -> int:
     return -(-self._group // SHARD_ROWS)
 
-  def _open(self, shard: int) -> np.ndarray:
+  def _shard(self, shard: int) -> np.ndarray:
     try:
-      return np.load(self._files[shard], mmap_mode="r")
+      return self._map(self._files[shard])
     except (KeyError, OSError):
       raise UserError(
         f"{self.folder}: shard {shard} is missing; start again, it is filled at the start of a run"

@@ -44,13 +44,14 @@ def run(rows, load, batch_size=5):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 8, 22, 30])
-def test_every_row_holds_what_was_computed_of_it(tmp_path, batch_size):
+def test_every_row_holds_what_was_computed_of_it(tmp_path, capsys, batch_size):
   rows, load = open_rows(tmp_path), Loader()
   run(rows, load, batch_size)
   np.testing.assert_array_equal(rows.take(np.arange(22))[:, 1], np.arange(22.0) ** 2)
   assert open_rows(tmp_path).missing() == []
   assert {len(numbers) for numbers in load.asked} == {batch_size}
   assert len(load.asked) == -(-22 // batch_size)
+  assert "22/22" in capsys.readouterr().err  # no padding is counted
 
 
 def test_a_stopped_filling_goes_on_and_computes_only_what_is_missing(tmp_path, capsys):
