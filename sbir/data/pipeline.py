@@ -19,6 +19,10 @@ from sbir.data.resized import ResizedSource, resized
 from sbir.types import UserError
 
 BatchIterator = grain.DatasetIterator  # endless; get_state() and set_state() are {"next_index": k}
+PAIR_IMAGES = ("photo", "sketch", "sketch_positive")  # in the order of a row's last three columns
+# Maps rows (photo's id, photo, anchor, positive) and the number of each one's view to what is to
+# stand in the batch beside the images.
+Join = Callable[[Int32[np.ndarray, "b 4"], Int32[np.ndarray, "b"]], HostBatch]
 
 
 def train_batches(
@@ -28,6 +32,9 @@ def train_batches(
   batch_size: int,
   seed: int,
   sample_by: str = "sketch",
+  images: Sequence[str] = PAIR_IMAGES,
+  num_views: int = 0,
+  join: Join | None = None,
   cache: str = "memory",
   num_threads: int = 2,
   process_index: int = 0,
@@ -42,6 +49,10 @@ def train_batches(
   positive, as in the released XModalViT. Each epoch has its own order; epochs run on into each
   other, so every batch is full and nothing is left over.
 
+  `images` names those to read. With `num_views` stored views, a row of epoch e is of view
+  e % num_views, and the batch says so: {"view", "sketch_index", "sketch_positive_index": i32[b]},
+  indices into the source's records. What `join` returns is in the batch too.
+
   `batch_size` counts the pairs of all processes; each yields its own b = batch_size / process_count
   consecutive rows, so the global batch is the same for any number of processes.
 
@@ -52,7 +63,7 @@ def train_batches(
   pairs = find_pairs(source)
   num_rows = epoch_length(pairs, sample_by)
   _check_train_arguments(num_rows, batch_size, seed, num_threads, process_count)
-  images = resized(source, image_size, cache=cache)
+  pixels = resized(source, image_size, cache=cache)
   per_process = batch_size // process_count
 
   @functools.lru_cache(maxsize=4)  # threads work a few batches ahead, at times into the next epoch
@@ -61,8 +72,14 @@ def train_batches(
 
   def load(step: int) -> HostBatch:
     start = step * batch_size + process_index * per_process
-    epochs_and_rows = (divmod(start + i, num_rows) for i in range(per_process))
-    return _pair_batch(images, np.stack([rows_of_epoch(e)[row] for e, row in epochs_and_rows]))
+    epochs, places = np.divmod(start + np.arange(per_process), num_rows)
+    found = [rows_of_epoch(int(e))[place] for e, place in zip(epochs, places, strict=True)]
+    rows, views = np.stack(found), (epochs % max(num_views, 1)).astype(np.int32)
+    batch = _pair_batch(pixels, rows, images)
+    if num_views:
+      sketches = {"sketch_index": rows[:, 2], "sketch_positive_index": rows[:, 3]}
+      batch |= {"view": views} | {name: column.copy() for name, column in sketches.items()}
+    return batch | (join(rows, views) if join else {})
 
   return iterate(load, num_threads)
 
@@ -90,20 +107,33 @@ def eval_batches(
   return padded(rows, batch_size, lambda part: {"image": images.images(part), "index": part})
 
 
-def pair_batches(source: Source, *, image_size: int, batch_size: int) -> Iterator[HostBatch]:
+def pair_batches(
+  source: Source,
+  *,
+  image_size: int,
+  batch_size: int,
+  images: Sequence[str] = PAIR_IMAGES,
+  join: Join | None = None,
+) -> Iterator[HostBatch]:
   """Yields training-shaped batches and a "mask" in one pass over all pairs, photo by photo.
 
   Every sketch that has a photo is the anchor once; its positive is the next sketch of that photo,
-  the last being followed by the first. Padding as in `eval_batches`.
+  the last being followed by the first. Padding as in `eval_batches`; `images` and `join` as in
+  `train_batches`, every row of view 0.
   """
-  images = resized(source, image_size, cache="none")
-  rows = rows_in_order(find_pairs(source))
-  return padded(rows, batch_size, functools.partial(_pair_batch, images))
+  pixels = resized(source, image_size, cache="none")
+
+  def load(rows: np.ndarray) -> HostBatch:
+    views = np.zeros(len(rows), np.int32)
+    return _pair_batch(pixels, rows, images) | (join(rows, views) if join else {})
+
+  return padded(rows_in_order(find_pairs(source)), batch_size, load)
 
 
-def _pair_batch(images: ResizedSource, rows: Int32[np.ndarray, "b 4"]) -> HostBatch:
-  names = ("photo", "sketch", "sketch_positive")
-  batch = {name: images.images(rows[:, 1 + k]) for k, name in enumerate(names)}
+def _pair_batch(
+  pixels: ResizedSource, rows: Int32[np.ndarray, "b 4"], names: Sequence[str]
+) -> HostBatch:
+  batch = {name: pixels.images(rows[:, 1 + PAIR_IMAGES.index(name)]) for name in names}
   return batch | {"id": rows[:, 0].copy()}
 
 
