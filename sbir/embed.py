@@ -1,23 +1,21 @@
 """Embeddings of many images, on the host, with the device kept busy meanwhile."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from sbir.mesh import put_batch
+from sbir.data.padding import HostBatch
+from sbir.overlap import overlapped
 from sbir.progress import bar
 
 EmbedFn = Callable[[UInt8[Array, "b h w 3"]], Float[Array, "b d"]]
-IN_FLIGHT = 2  # batches on the device at once: one computes while the host makes the next one
 
 
 def embed_images(
   embed_fn: EmbedFn,
-  batches: Iterable[Mapping[str, np.ndarray]],
+  batches: Iterable[HostBatch],
   indices: Sequence[int],
   *,
   mesh: Mesh | None = None,
@@ -34,22 +32,11 @@ def embed_images(
   Raises: ValueError if the batches do not hold each of `indices` exactly once.
   """
   indices = np.asarray(indices)
-  rows = _Rows(indices)
-  waiting: deque[tuple[Array, np.ndarray]] = deque()
+  rows, embed = _Rows(indices), lambda batch: embed_fn(batch["image"])
   with bar(desc, len(indices), unit="img", quiet=quiet) as progress:
-
-    def fetch() -> None:
-      on_device, kept = waiting.popleft()
-      rows.put(jax.device_get(on_device), *kept)
-      progress.update(int(kept[0].sum()))
-
-    for batch in batches:
-      image = _on_device(batch["image"], mesh)
-      waiting.append((embed_fn(image), (np.asarray(batch["mask"]), np.asarray(batch["index"]))))
-      if len(waiting) >= IN_FLIGHT:
-        fetch()
-    while waiting:
-      fetch()
+    for embeddings, batch in overlapped(embed, batches, mesh):
+      rows.put(embeddings, np.asarray(batch["mask"]), np.asarray(batch["index"]))
+      progress.update(int(batch["mask"].sum()))
   return rows.all()
 
 
@@ -64,7 +51,7 @@ class _Rows:
 
   def put(self, embeddings: np.ndarray, mask: np.ndarray, index: np.ndarray) -> None:
     """Stores the rows where `mask` holds; a row of padding is never looked at."""
-    index, embeddings = index[mask], embeddings[: len(mask)][mask]
+    index, embeddings = index[mask], embeddings[mask]
     if self._table is None:
       self._table = np.empty((len(self._order), embeddings.shape[1]), np.float32)
     found = np.minimum(np.searchsorted(self._sorted, index), len(self._sorted) - 1)
@@ -82,11 +69,3 @@ class _Rows:
       missing = len(self._is_there) - self._is_there.sum()
       raise ValueError(f"{missing} of {len(self._is_there)} images never came; expected each once")
     return self._table
-
-
-def _on_device(image: np.ndarray, mesh: Mesh | None) -> Array:
-  """Returns the images on the device, or split over a mesh with as many more as make it even."""
-  if mesh is None:
-    return jax.device_put(image)
-  surplus = np.repeat(image[-1:], -len(image) % mesh.size, axis=0)
-  return put_batch({"image": np.concatenate([image, surplus])}, mesh)["image"]

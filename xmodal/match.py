@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 
 from sbir.data.pipeline import pair_batches
 from sbir.data.resized import ResizedSource
-from sbir.mesh import put_batch, replicated
+from sbir.mesh import replicated
+from sbir.overlap import overlapped
 from sbir.retrieval.metrics import acc_at_k, instance_ranks
 from sbir.types import Batch, Embeddings, Params
 
@@ -53,9 +54,9 @@ def acc_of_pairs(
 
 
 def _all_pairs(match, params, frozen, source, batch_size, mesh):
-  rows = []
-  for batch in pair_batches(source, image_size=source.image_size, batch_size=batch_size):
-    mask = batch.pop("mask")
-    query, gallery = jax.device_get(match(params, frozen, put_batch(batch, mesh)))
+  rows, of_batch = [], lambda batch: match(params, frozen, batch)
+  batches = pair_batches(source, image_size=source.image_size, batch_size=batch_size)
+  for (query, gallery), batch in overlapped(of_batch, batches, mesh):
+    mask = batch["mask"]
     rows.append((query[mask], gallery[mask], batch["id"][mask]))
   return (np.concatenate(column) for column in zip(*rows, strict=True))
