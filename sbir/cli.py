@@ -23,8 +23,11 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
-def run(main: Callable[["ConfigDict", str], Any], argv: Sequence[str] | None = None) -> NoReturn:
-  """Parses --config, --workdir and overrides, calls `main(config, workdir)`, and exits.
+def run(
+  main: Callable[..., Any], argv: Sequence[str] | None = None, *, has_workdir: bool = True
+) -> NoReturn:
+  """Parses --config, --workdir and overrides, calls `main(config, workdir)`, and exits; without a
+  workdir of its own, `main(config)`.
 
   The help text is the docstring of the module that defines `main`. A main imports what is heavy
   inside itself, so that nothing of it is loaded before the arguments are known to be good.
@@ -34,12 +37,14 @@ def run(main: Callable[["ConfigDict", str], Any], argv: Sequence[str] | None = N
     overrides, rest = split_overrides(arguments)
     flags = parser(inspect.getmodule(main).__doc__)
     flags.add_argument("--config", required=True, metavar="FILE.py:NAME", help="what to run")
-    flags.add_argument(
-      "--workdir", required=True, metavar="DIR", type=folder, help="the run folder"
-    )
+    if has_workdir:
+      flags.add_argument(
+        "--workdir", required=True, metavar="DIR", type=folder, help="the run folder"
+      )
     flags.add_argument("--config.KEY", metavar="VALUE", help="override one value of the config")
     options = flags.parse_args(rest)
-    return main(load_config(options.config, overrides), options.workdir)
+    config = load_config(options.config, overrides)
+    return main(config, options.workdir) if has_workdir else main(config)
 
   tool(with_config, argv)
 

@@ -87,6 +87,16 @@ def test_the_status_of_a_tool_is_what_it_returns():
   assert stopped.value.code == 3
 
 
+def test_a_main_of_no_run_folder_gets_the_config_alone_and_refuses_a_workdir(config_file, capsys):
+  seen, spec = [], f"--config={config_file}:demo"
+  for arguments, status in (([spec], 0), ([spec, "--workdir=w"], 2)):
+    with pytest.raises(SystemExit) as stopped:
+      cli.run(lambda config: seen.append(config.steps), arguments, has_workdir=False)
+    assert stopped.value.code == status
+  assert seen == [10]
+  assert "unrecognized arguments: --workdir=w" in capsys.readouterr().err
+
+
 def test_a_mistake_of_ours_keeps_its_traceback():
   def broken(arguments):
     raise ValueError("not the user's")
