@@ -17,7 +17,16 @@ from sbir.types import UserError
 
 # What may change between two starts of one run: how long and how often, never what is trained.
 FREE_KEYS = frozenset(
-  {"steps", "save_every", "log_every", "eval_every", "keep", "log_tensorboard", "workdir"}
+  {
+    "steps",
+    "save_every",
+    "log_every",
+    "eval_every",
+    "keep",
+    "log_tensorboard",
+    "workdir",
+    "cache.dir",
+  }
 )
 FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"
 PACKAGES = (
