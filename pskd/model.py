@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sbir.nn.dino_head import dino_mlp
+from sbir.nn.layers import LayerNorm, per_token
 from sbir.nn.positions import DINO_EXCESS, bicubic_matrix, resample
-from sbir.nn.vit import SIZES, Block, check_image_size, patchify
+from sbir.nn.vit import SIZES, block_class, check_image_size, patchify
 from sbir.types import UserError
 
 NUM_TOKENS = 2
@@ -44,6 +45,7 @@ class TwoTokenViT(nn.Module):
   dtype: jnp.dtype = jnp.float32
   position_std: float = 0.02
   resample_positions: bool = False
+  remat: bool = False  # as ViT's
 
   @nn.compact
   def __call__(
@@ -51,7 +53,7 @@ class TwoTokenViT(nn.Module):
   ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     b, num_patches = images.shape[0], check_image_size(images.shape[1:3], self.patch_size)
     patches = patchify(images.astype(self.dtype), self.patch_size)
-    embedded = nn.Dense(self.width, dtype=self.dtype, name="patch_embed")(patches)
+    embedded = per_token(nn.Dense(self.width, dtype=self.dtype, name="patch_embed"), patches)
     token_init = nn.initializers.truncated_normal(0.02)
     learnt = [
       self.param(name, token_init, (1, 1, self.width)) for name in ("dist_token", "fusion_token")
@@ -63,10 +65,11 @@ class TwoTokenViT(nn.Module):
       positions = released_positions(positions)
     heads = [jnp.broadcast_to(token.astype(self.dtype), (b, 1, self.width)) for token in learnt]
     tokens = jnp.concatenate([*heads, embedded], axis=1) + positions.astype(self.dtype)
+    block = block_class(self.remat)
     for i in range(self.depth):
       num_out = NUM_TOKENS if i == self.depth - 1 else None
-      tokens = Block(self.num_heads, self.dtype, name=f"block_{i}")(tokens, num_out)
-    tokens = nn.LayerNorm(epsilon=1e-6, dtype=jnp.float32, name="norm")(tokens)
+      tokens = block(self.num_heads, self.dtype, name=f"block_{i}")(tokens, num_out)
+    tokens = LayerNorm(epsilon=1e-6, dtype=jnp.float32, name="norm")(tokens)
     return tokens[:, 0], tokens[:, 1]
 
 
@@ -130,9 +133,10 @@ def two_token_net(
   position_std: float,
   resample_positions: bool,
   head: Head,
+  remat: bool = False,
 ) -> TwoTokenNet:
   """Returns the network of a published ViT size by name: "tiny", "small", "base", our "micro"."""
   if size not in SIZES:
     raise UserError(f"vit size {size!r} is unknown; one of: {', '.join(SIZES)}")
-  backbone = TwoTokenViT(*SIZES[size], patch_size, dtype, position_std, resample_positions)
+  backbone = TwoTokenViT(*SIZES[size], patch_size, dtype, position_std, resample_positions, remat)
   return TwoTokenNet(backbone, head)

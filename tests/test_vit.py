@@ -169,3 +169,27 @@ def test_parameters_have_the_names_that_weights_of_others_are_read_into():
     "patch_embed/kernel",
     "pos_embed",
   ]
+
+
+def test_rematerialisation_changes_no_number_and_keeps_less():
+  plain, remat = (ViT(24, 4, 3, 8, remat=remat) for remat in (False, True))
+  pixels = images(4, 32, 32)
+  params = plain.init(jax.random.key(0), pixels)
+  assert jax.tree.map(jnp.shape, remat.init(jax.random.key(0), pixels)) == jax.tree.map(
+    jnp.shape, params
+  )
+  grad_of = lambda model: jax.jit(jax.grad(lambda p: (model.apply(p, pixels) ** 3).sum()))
+  one, other = (grad_of(model) for model in (plain, remat))
+  for a, b in zip(jax.tree.leaves(one(params)), jax.tree.leaves(other(params)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+  kept = [
+    sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(saved(model, params, pixels)))
+    for model in (plain, remat)
+  ]
+  assert kept[1] < kept[0] / 2
+
+
+def saved(model, params, pixels):
+  """Returns what the backward pass is given, as shapes."""
+  _, back = jax.eval_shape(lambda p: jax.vjp(lambda q: model.apply(q, pixels), p), params)
+  return back

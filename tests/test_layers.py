@@ -1,0 +1,102 @@
+"""Layers with a backward pass of our own give what Flax's give, values and gradients."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sbir.nn.attention import attend
+from sbir.nn.layers import LayerNorm, gelu, layer_norm, per_token
+
+ROWS = jax.random.normal(jax.random.key(0), (3, 5, 8))
+
+
+def assert_same(ours, theirs, *arguments, tolerance=1e-5):
+  """Compares values and the gradients of a sum with uneven weights, by every argument."""
+  np.testing.assert_allclose(ours(*arguments), theirs(*arguments), rtol=tolerance, atol=tolerance)
+  weights = jnp.arange(ours(*arguments).size, dtype=jnp.float32) % 7 - 3
+  places = tuple(range(len(arguments)))
+  grads = [
+    jax.grad(lambda *a, f=f: jnp.sum(f(*a).ravel() * weights), places)(*arguments)
+    for f in (ours, theirs)
+  ]
+  for one, other in zip(*grads, strict=True):
+    np.testing.assert_allclose(one, other, rtol=tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 10.0])
+def test_gelu_is_the_exact_one(size):
+  assert_same(gelu, lambda x: nn.gelu(x, approximate=False), size * ROWS)
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-5, 1.0])
+def test_layer_norm_is_that_of_flax(epsilon):
+  norm = nn.LayerNorm(epsilon=epsilon)
+  scale, bias = 1 + ROWS[0, 0], ROWS[0, 1]
+  theirs = lambda x, scale, bias: norm.apply({"params": {"scale": scale, "bias": bias}}, x)
+  assert_same(lambda *a: layer_norm(*a, epsilon), theirs, 3 + 2 * ROWS, scale, bias)
+
+
+def test_layer_norm_stays_exact_where_the_mean_is_far_larger_than_the_spread():
+  x = 1000 + ROWS
+  exact = np.asarray(x, np.float64)
+  exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
+  out, _ = jax.vjp(lambda x: layer_norm(x, jnp.ones(8), jnp.zeros(8), 1e-6), x)
+  np.testing.assert_allclose(out, exact, atol=2e-3)
+
+
+def test_the_layer_norm_has_the_parameters_of_flax_and_its_output_dtype():
+  module, theirs = LayerNorm(epsilon=1e-6, dtype=jnp.bfloat16), nn.LayerNorm()
+  params = module.init(jax.random.key(0), ROWS)
+  shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+  assert shapes(params) == shapes(theirs.init(jax.random.key(0), ROWS))
+  assert module.apply(params, ROWS).dtype == jnp.bfloat16
+
+
+def test_per_token_is_the_layer_of_every_token():
+  kernel = ROWS[:2, 0].T
+  assert_same(
+    lambda x, w: per_token(lambda rows: rows @ w, x),
+    lambda x, w: jnp.einsum("bnd,de->bne", x, w),
+    ROWS,
+    kernel,
+  )
+
+
+def heads_of(num_heads, mask=None):
+  split = lambda x: x.reshape(*x.shape[:2], num_heads, -1)
+
+  def theirs(query, key, value):
+    heads = split(query), split(key), split(value)
+    return jax.nn.dot_product_attention(*heads, mask=mask).reshape(query.shape)
+
+  return theirs
+
+
+@pytest.mark.parametrize("num_heads", [1, 2, 4])
+def test_attention_is_that_of_jax(num_heads):
+  query, key, value = 3 * ROWS[:, :2], 2 * ROWS + 1, ROWS**2
+  assert_same(lambda *a: attend(*a, num_heads), heads_of(num_heads), query, key, value)
+
+
+def test_attention_looks_only_where_it_may():
+  keep = jnp.array([[True, False, True, True, False]] * 2 + [[False] * 4 + [True]])
+  ours = lambda *a: attend(*a, 2, keep)
+  theirs = heads_of(2, keep[:, None, None, :])
+  assert_same(ours, theirs, ROWS[:, :3], ROWS + 1, ROWS**2)
+  changed = jnp.where(keep[..., None], ROWS, 1e6)
+  np.testing.assert_array_equal(ours(ROWS, changed, changed), ours(ROWS, ROWS, ROWS))
+
+
+def test_attention_in_half_precision_has_its_softmax_in_single():
+  query, key, value = (x.astype(jnp.bfloat16) for x in (8 * ROWS, 8 * ROWS, ROWS))
+  out = attend(query, key, value, 2)
+  exact = attend(*(x.astype(jnp.float32) for x in (query, key, value)), 2)
+  assert out.dtype == jnp.bfloat16
+  np.testing.assert_allclose(out.astype(jnp.float32), exact, atol=0.02)
+
+
+def test_attention_survives_scores_that_overflow():
+  out, grads = jax.value_and_grad(lambda x: attend(x, x, x, 2).sum())(1e3 * ROWS)
+  assert np.isfinite(out) and np.isfinite(grads).all()
