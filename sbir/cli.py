@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
 
+NO_COMPILE_CACHE = "--no-compile-cache"
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -51,9 +52,11 @@ def run(
 
 def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None) -> NoReturn:
   """Calls `main(arguments)` and exits: 0, or what it returns; 2 with one line for a UserError."""
-  _set_up_libraries()
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  keeps_programs = NO_COMPILE_CACHE not in arguments
+  _set_up_libraries(keeps_programs)
   try:
-    status = main(sys.argv[1:] if argv is None else argv)
+    status = main([argument for argument in arguments if argument != NO_COMPILE_CACHE])
   except KeyboardInterrupt:
     print(
       "interrupted; a training goes on from its last checkpoint when run again", file=sys.stderr
@@ -68,12 +71,14 @@ def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None
   sys.exit(status if isinstance(status, int) else 0)
 
 
-def _set_up_libraries() -> None:
+def _set_up_libraries(keeps_programs: bool) -> None:
   """Sets what jax and absl read at their start; neither is slow to be told so here."""
   from absl import flags, logging
 
   # Compiled programs are kept between processes: a resumed run, or the next stage, starts at once.
-  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir()))
+  if not keeps_programs:
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_dir())
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   flags.FLAGS(sys.argv[:1])  # Grain's worker processes refuse to start before absl has its flags
@@ -87,7 +92,9 @@ def fail(message: str) -> NoReturn:
 
 
 def cache_dir() -> Path:
-  """Returns where compiled programs are kept, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
+  """Returns where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, or the user's cache."""
+  if chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    return Path(chosen)
   base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
   return Path(base) / "sketch-retrieval" / "jax"
 
@@ -107,12 +114,19 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
   """Returns an argparse parser that shows `doc` as it stands and reports mistakes in one line."""
   spec = sys.modules["__main__"].__spec__
   prog = f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
-  return _Parser(
+  flags = _Parser(
     prog=prog,
     description=doc,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
+  kept_in = str(cache_dir()).replace("%", "%%")  # argparse fills in what a % begins
+  flags.add_argument(  # for --help alone: `tool` has taken it out
+    NO_COMPILE_CACHE,
+    action="store_true",
+    help=f"compile everything anew; else compiled programs are kept in {kept_in}",
+  )
+  return flags
 
 
 def folder(text: str) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from sbir import progress, run_folder
+from sbir import host_memory, progress, run_folder
 from sbir.checkpoint import Checkpoints
 from sbir.logs import MetricLog, parameter_table
 from sbir.mesh import put_batch, put_replicated, replicated
@@ -69,6 +69,8 @@ def train(
   """
   if steps < 1:
     raise UserError(f"steps={steps} must be at least 1")
+  if jax.default_backend() == "cpu":
+    host_memory.keep_freed()
   run_folder.check(workdir, config)
   every = Every(steps=steps, save=save_every, log=log_every, evaluate=eval_every)
   first = put_batch(next(batches), mesh)

@@ -44,6 +44,7 @@ FLOORS = {
   "sbir.exported": 2,
   "sbir.export_images": 2,
   "sbir.export_check": 2,
+  "sbir.host_memory": 2,
   "sbir.run_folder": 2,
   "sbir.stored_rows": 2,
   "sbir.checkpoint": 2,
