@@ -111,7 +111,7 @@ def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
 
   Raises: UserError if the folder cannot be written, or holds a run with another config.
   """
-  _check_writable(Path(workdir))
+  check_writable(Path(workdir))
   if (Path(workdir) / "config.json").exists():
     _check_same(workdir, read_config(workdir), _plain(config))
 
@@ -224,13 +224,14 @@ def _check_same(workdir: Any, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     )
 
 
-def _check_writable(workdir: Path) -> None:
-  nearest = workdir
+def check_writable(folder: Path, name: str = "workdir") -> None:
+  """Raises UserError, which calls the folder `name`, if it is no folder that could be written."""
+  nearest = folder
   while not nearest.exists() and nearest != nearest.parent:
     nearest = nearest.parent
   if not nearest.is_dir():
-    raise UserError(f"workdir {workdir} cannot be made: {nearest} is a file; choose another")
+    raise UserError(f"{name} {folder} cannot be made: {nearest} is a file; choose another")
   if not os.access(nearest, os.W_OK):
     raise UserError(
-      f"workdir {workdir} cannot be written: no permission in {nearest}; choose another"
+      f"{name} {folder} cannot be written: no permission in {nearest}; choose another"
     )
