@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sbir.data.files import existing_folder
-from sbir.data.fit import fit_square
+from sbir.data.fit import fit_square, least_side
 from sbir.data.images import decode, is_image_name
 from sbir.data.records import PHOTO, SKETCH
 from sbir.data.synthetic import open_synthetic
@@ -37,7 +37,8 @@ class PhotosBelow(Sequence[Square]):
 
   def __getitem__(self, index: int) -> Square:
     """Returns an image as a square. Raises: UserError naming a file that cannot be read."""
-    return fit_square(decode(self._paths[index]), self._size, self._fit)
+    image = decode(self._paths[index], at_least=least_side(self._size, self._fit))
+    return fit_square(image, self._size, self._fit)
 
 
 def check_images(gallery: str | None, image_size: int, fit: str) -> Mapping[str, Squares]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 
 from pskd import packaged as pskd
 from sbir import hub, plain_vit, trees
-from sbir.data.fit import fit_square
+from sbir.data.fit import fit_square, least_side
 from sbir.data.images import as_rgb
 from sbir.data.padding import padded
 from sbir.embed import embed_images
@@ -181,7 +181,8 @@ def _batches(
 
   @functools.lru_cache(maxsize=1)  # padding is the last image again
   def read(i: int) -> UInt8[np.ndarray, "s s 3"]:
-    return fit_square(as_rgb(images[i], f"image {i}"), how.image_size, how.fit)
+    least = least_side(how.image_size, how.fit)
+    return fit_square(as_rgb(images[i], f"image {i}", at_least=least), how.image_size, how.fit)
 
   load = lambda part: {"image": np.stack([read(int(i)) for i in part]), "index": part}
   return padded(np.arange(len(images), dtype=np.int32), batch_size, load)

@@ -30,7 +30,7 @@ class Numbered:
       for i in range(count)
     )
 
-  def image(self, index):
+  def image(self, index, at_least=0):
     return np.full((1, 1, 3), index, np.uint8)
 
   def stamp(self):

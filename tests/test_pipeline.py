@@ -32,7 +32,7 @@ class FakeSource:
     self.size = size
     self.reads = Counter()
 
-  def image(self, index):
+  def image(self, index, at_least=0):
     self.reads[index] += 1
     return np.full((self.size, self.size, 3), index, np.uint8)
 
@@ -215,7 +215,7 @@ def test_a_source_without_a_single_pair_is_refused():
 
 def test_an_image_that_cannot_be_read_stops_the_iterator_with_the_users_error():
   class Broken(FakeSource):
-    def image(self, index):
+    def image(self, index, at_least=0):
       raise UserError(f"{self.records[index].key}: truncated")
 
   for num_threads in (0, 2):

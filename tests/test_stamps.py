@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from sbir.data import images, synthetic
+from sbir.data import resized as resized_images
+from sbir.data import synthetic
 from sbir.data.prepare import prepare
 from sbir.data.resized import resized
 from sbir.data.sources import open_source
@@ -139,5 +140,5 @@ def test_size_fit_and_the_way_of_decoding_are_in_the_stamp_of_resized_images(mon
     resized(dataclasses.replace(source, seed=1), 8, cache="none").stamp(),
   ]
   assert resized(source, 8).stamp() == stamps[0]
-  monkeypatch.setattr(images, "READING", "another")
+  monkeypatch.setattr(resized_images, "READING", "another")
   assert len({*stamps, resized(source, 8).stamp()}) == 5

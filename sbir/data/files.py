@@ -42,9 +42,10 @@ class FileSource:
     except OSError as error:
       raise _unreadable(path, error) from None
 
-  def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+  def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "height width 3"]:
     """Returns the decoded image. Raises: UserError naming the file if it is unreadable."""
-    return decode(self.read(index), str(self.root / self.records[index].key))
+    name = str(self.root / self.records[index].key)
+    return decode(self.read(index), name, at_least=at_least)
 
   def stamp(self) -> str:
     """Returns what changes with any file's size or time. Raises: UserError if one is not there."""

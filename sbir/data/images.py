@@ -36,21 +36,22 @@ def is_image_name(name: str) -> bool:
   return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def decode(image: bytes | str | os.PathLike, name: str = "") -> RGB:
+def decode(image: bytes | str | os.PathLike, name: str = "", *, at_least: int = 0) -> RGB:
   """Returns an encoded image, or the image at a path, as RGB in 0..255.
 
   Turned upright as its EXIF orientation says. 16-bit gray is scaled (65535 -> 255), not clipped or
   cut; transparency is laid on white, as paper; palettes, gray, 1-bit and CMYK become RGB; of an
   animation the first frame. The array is read-only. In messages about bytes, `name` stands for
-  their path.
+  their path. With `at_least` a JPEG may come out at a half, a quarter or an eighth of its size, so
+  long as both sides have that many pixels: libjpeg then never makes those that would be averaged
+  away (4000 x 4000 to 224: 23 ms instead of 220).
   Raises: UserError if the file is missing, not an image, truncated, or above MAX_PIXELS.
   """
   data, name = _read(image, name)
   try:
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
       _refuse_size(opened.size, name)
-      opened.load()
-      return _to_rgb(ImageOps.exif_transpose(opened), name)
+      return _to_rgb(ImageOps.exif_transpose(_loaded(opened, at_least)), name)
   except UserError:
     raise
   except Image.DecompressionBombError as error:
@@ -64,16 +65,17 @@ def decode(image: bytes | str | os.PathLike, name: str = "") -> RGB:
     raise _unreadable(name, data, reason) from None
 
 
-def as_rgb(image: Any, name: str = "image") -> RGB:
+def as_rgb(image: Any, name: str = "image", *, at_least: int = 0) -> RGB:
   """Returns an image given as a path, as encoded bytes, as a PIL image, or as an array u8[h, w, 3]
-  or u8[h, w], as `decode` would. `name` stands for it in messages, unless it is a path.
+  or u8[h, w], as `decode` would. `name` stands for it in messages, unless it is a path. `at_least`
+  is that of `decode`, for what is still encoded.
 
   Raises: UserError if it is none of these, or cannot be read.
   """
   if isinstance(image, str | os.PathLike):
-    return decode(image)
+    return decode(image, at_least=at_least)
   if isinstance(image, bytes):
-    return decode(image, name)
+    return decode(image, name, at_least=at_least)
   if isinstance(image, Image.Image):
     _refuse_size(image.size, name)
     return _to_rgb(ImageOps.exif_transpose(image), name)
@@ -125,6 +127,17 @@ def _refuse_size(size: tuple[int, int], name: str) -> None:
     raise UserError(
       f"{name}: {width} x {height} pixels, expected at most {MAX_PIXELS} in all; scale it down"
     )
+
+
+def _loaded(image: Image.Image, at_least: int) -> Image.Image:
+  """Returns the image decoded, a JPEG at the smallest scale whose sides are `at_least` long."""
+  scale = next((s for s in (8, 4, 2) if at_least and min(image.size) >= s * at_least), 1)
+  drafted = image.draft(None, (image.width // scale, image.height // scale)) if scale > 1 else None
+  image.load()
+  if drafted is None or drafted[1][2:] == image.size:
+    return image
+  # The last pixels of a row stand for less than the others, or the picture would be stretched.
+  return image.resize(image.size, Image.Resampling.BICUBIC, box=drafted[1])
 
 
 def _to_rgb(image: Image.Image, name: str) -> RGB:

@@ -34,8 +34,11 @@ class Source(Protocol):
   name: str
   records: tuple[Record, ...]
 
-  def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-    """Returns `records[index]` decoded: upright RGB, white where it was transparent."""
+  def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns `records[index]` decoded: upright RGB, white where it was transparent.
+
+    A large image may come scaled down if `at_least` is not 0, its sides still that many pixels.
+    """
     ...
 
   def stamp(self) -> str:

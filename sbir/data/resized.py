@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from sbir.data.fit import fit_square, least_side
+from sbir.data.images import READING
 from sbir.data.records import Source, stamp_of
 from sbir.types import UserError
 
@@ -34,7 +36,7 @@ class ResizedSource:
       self._pixels = _allocate((len(source.records), image_size, image_size, 3))
       self._is_ready = np.zeros(len(source.records), bool)
 
-  def image(self, index: int) -> UInt8[np.ndarray, "s s 3"]:
+  def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "s s 3"]:
     """Returns image `index`, not to be written to."""
     if self._pixels is None:
       return self._read(index)
@@ -52,16 +54,12 @@ class ResizedSource:
 
   def stamp(self) -> str:
     """Returns what changes with the source, the size, or the way images are decoded and fitted."""
-    from sbir.data.images import READING
-
     return stamp_of(self.records, self._source.stamp(), self.image_size, self.fit, READING)
 
   def _read(self, index: int) -> np.ndarray:
-    image = self._source.image(index)
+    image = self._source.image(index, least_side(self.image_size, self.fit))
     if self.fit == "stretch" and image.shape == (self.image_size, self.image_size, 3):
       return image
-    from sbir.data.fit import fit_square  # PIL: where nothing is resized, it is not needed
-
     return fit_square(image, self.image_size, self.fit)
 
 

@@ -61,7 +61,7 @@ class Synthetic:
   seed: int
   size: int
 
-  def image(self, index: int) -> UInt8[np.ndarray, "size size 3"]:
+  def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "size size 3"]:
     """Returns the image of `records[index]`, rendered anew at every call."""
     recipe = self.recipes[index]
     parts = make_object(recipe.category, recipe.generator(self.seed, SHAPE))

@@ -36,7 +36,7 @@ class TfdsSource:
   records: tuple[Record, ...]
   _examples: Any  # a tfds data source: random access by index, in the order of `records`
 
-  def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+  def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "height width 3"]:
     """Returns the decoded image. Raises: UserError if the shard is damaged."""
     where = f"{self.root}, {self.split} example {index}"
     try:
@@ -48,7 +48,7 @@ class TfdsSource:
         f"{where} holds {example['key']!r}, expected {self.records[index].key!r}; "
         "prepare the data set again"
       )
-    return decode(example["image"], f"{where} ({self.records[index].key})")
+    return decode(example["image"], f"{where} ({self.records[index].key})", at_least=at_least)
 
   def stamp(self) -> str:
     """Returns what changes with any file of the prepared set."""

@@ -39,10 +39,10 @@ class PartSource:
   records: tuple[Record, ...]
   _places: tuple[tuple[Source, int], ...]  # where each record's image is
 
-  def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+  def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "height width 3"]:
     """Returns the image of `records[index]` as its own source gives it."""
     source, place = self._places[index]
-    return source.image(place)
+    return source.image(place, at_least)
 
   def stamp(self) -> str:
     """Returns what changes with the sources, or with which of their images are taken."""
