@@ -4,7 +4,7 @@ Batch k is a function of (source, seed, batch sizes, k) alone, as in `pipeline`.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,10 @@ from sbir.data.pipeline import BatchIterator, HostBatch, check_drawing, check_sh
 from sbir.data.records import Source, photo_indices, sketch_indices
 from sbir.data.resized import resized
 from sbir.types import UserError
+
+# Maps indices into the source's records and the number of each one's view to what is to stand in
+# the batch beside the images, each name behind that of the stream.
+Join = Callable[[Int32[np.ndarray, "b"], Int32[np.ndarray, "b"]], HostBatch]
 
 
 class _Stream(NamedTuple):
@@ -40,6 +44,8 @@ def class_batches(
   num_photos: int,
   num_sketches: int,
   seed: int,
+  num_views: int = 0,
+  join: Join | None = None,
   cache: str = "memory",
   num_threads: int = 2,
   process_index: int = 0,
@@ -52,6 +58,10 @@ def class_batches(
   of `epoch_steps` batches both streams are shuffled anew, each for itself; classes are not
   balanced, and what fills no batch, or has no partner in the other stream, is left out until the
   next epoch.
+
+  With `num_views` stored views, an image of epoch e is shown in view e % num_views, and the batch
+  says so: {"photo_index", "photo_view", "sketch_index", "sketch_view": i32[...]}, indices into the
+  source's records. What `join` returns is in the batch too, as "photo_..." and "sketch_...".
 
   `num_photos` and `num_sketches` count those of all processes; each yields its own b = num_photos /
   process_count and c = num_sketches / process_count consecutive rows, so the global batch is the
@@ -83,9 +93,18 @@ def class_batches(
       start = step * stream.per_batch + process_index * per_process
       rows = shuffled(place, epoch)[start : start + per_process]
       batch |= {stream.name: images.images(rows), f"{stream.name}_label": labels[rows]}
+      if num_views:
+        beside = _beside(rows, epoch % num_views, join)
+        batch |= {f"{stream.name}_{name}": values for name, values in beside.items()}
     return batch
 
   return iterate(load, num_threads)
+
+
+def _beside(rows: Int32[np.ndarray, "b"], view: int, join: Join | None) -> HostBatch:
+  """Returns which stored views these rows are of, and what `join` has of them."""
+  views = np.full(len(rows), view, np.int32)
+  return {"index": rows.copy(), "view": views} | ({} if join is None else join(rows, views))
 
 
 def _streams(source: Source, num_photos: int, num_sketches: int) -> tuple[_Stream, _Stream]:
