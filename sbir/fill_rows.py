@@ -6,7 +6,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from sbir import progress
+from sbir import progress, run_folder
 from sbir.data.padding import HostBatch, padded
 from sbir.overlap import overlapped
 from sbir.stored_rows import StoredRows
@@ -26,11 +26,14 @@ def fill(
 
   `load(numbers)` returns the host batch of these rows, `compute` their numbers; jit it. Batches are
   of one size, the last one padded, and split over the mesh. Works in one process only.
+
+  Raises: UserError if the folder cannot be written.
   """
   missing = rows.missing()
   if not missing:
     progress.say(f"{desc}: complete, {rows.num_rows} rows in {rows.folder}")
     return
+  run_folder.check_writable(rows.folder, "cache.dir")
   numbers = np.concatenate([rows.rows_of(shard) for shard in missing])
   done = rows.num_rows - len(numbers)
   with progress.bar(desc, rows.num_rows, initial=done, unit="row") as bar:

@@ -8,6 +8,7 @@ from sbir import stored_rows
 from sbir.fill_rows import fill
 from sbir.mesh import make_mesh
 from sbir.stored_rows import StoredRows
+from sbir.types import UserError
 
 MESH = make_mesh()
 
@@ -92,3 +93,11 @@ def test_damage_is_mended_and_the_rest_left_alone(tmp_path):
   run(open_rows(tmp_path), load)
   assert sorted({i for numbers in load.asked for i in numbers}) == list(range(11, 19))
   assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
+  (tmp_path / "file").write_text("")
+  load = Loader()
+  with pytest.raises(UserError, match=r"cache\.dir .* cannot be made: .*file is a file"):
+    run(open_rows(tmp_path / "file"), load)
+  assert load.asked == []
