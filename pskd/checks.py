@@ -38,6 +38,7 @@ TRAINING = SHARED | {
   "loss.skd": at_least(0),
   "loss.ce": at_least(0),
   "loss.ila": at_least(0),
+  "cache.views": at_least(0),
   "augment.flip": SHARE,
   "augment.jitter": SHARE,
   "augment.gray": SHARE,
@@ -75,6 +76,11 @@ def check_training(config: Mapping[str, Any]) -> None:
     raise UserError(
       f"warmup_epochs={config['warmup_epochs']} must be at most epochs={config['epochs']}; "
       f"set --config.warmup_epochs={config['epochs']}"
+    )
+  if config["stage"] == "student" and config["cache"]["views"] and not config["loss"]["skd"]:
+    raise UserError(
+      f"cache.views={config['cache']['views']} stores what the teacher says, and with loss.skd=0 "
+      "nobody asks it; set --config.cache.views=0"
     )
   _check_augment(config["augment"])
   _check_micro_batches(config)

@@ -14,6 +14,7 @@ from pskd.checks import check_training
 from pskd.model import Head, TwoTokenNet, two_token_net
 from pskd.optimizer import make_optimizer
 from pskd.tasks import Batching, StudentTask, TeacherTask, init_net
+from pskd.teacher_cache import TeacherCache
 from pskd.validation import CHOOSE_BY, make_scorer
 from pskd.views import Recipe
 from sbir import checkpoint, progress, run_folder, settings
@@ -23,6 +24,7 @@ from sbir.data.streams import class_batches, epoch_steps
 from sbir.data.zero_shot import open_zero_shot
 from sbir.mesh import make_mesh
 from sbir.settings import compute_dtype
+from sbir.teacher_key import parameters_sha256
 from sbir.train import Evaluate, train
 from sbir.types import Params, UserError
 
@@ -42,8 +44,12 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   Raises: UserError for whatever in the config, the data or the run folder cannot work.
   """
   plan = make_plan(config, workdir)
-  task = make_task(config, plan.split)
-  mesh = make_mesh(**config.mesh)
+  task, mesh = make_task(config, plan.split), make_mesh(**config.mesh)
+  stored = {}
+  if is_cached(config) and not run_folder.is_finished(workdir, plan.steps):
+    cache = fill_cache(config, task, plan.source, mesh)
+    stored = {"num_views": cache.num_views, "join": cache.join}
+    task = task._replace(teacher_params={})  # nobody needs them any more, on the host or a device
   train(
     task,
     optimizer=make_optimizer(
@@ -58,6 +64,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
       seed=config.seed,
       num_threads=config.data.num_threads,
       **_batch_sizes(config),
+      **stored,
     ),
     mesh=mesh,
     workdir=workdir,
@@ -74,6 +81,52 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     log_tensorboard=config.log_tensorboard,
     desc=config.stage,
   )
+
+
+def cache_teacher(config: ConfigDict) -> TeacherCache:
+  """Returns what is stored of a student's teacher, after it was filled; trains nothing.
+
+  Raises: UserError if the config stores nothing, or cannot work.
+  """
+  check_training(config)
+  if not is_cached(config):
+    raise UserError(
+      f"cache.views={config.cache.views} stores nothing, expected 1 or more views of each image; "
+      "add for instance --config.cache.views=10"
+    )
+  source, split = _open_training(config)
+  return fill_cache(config, make_task(config, split), source, make_mesh(**config.mesh))
+
+
+def is_cached(config: Mapping[str, Any]) -> bool:
+  """Returns whether the stage is a student's and asks for stored logits of its teacher."""
+  return config["stage"] == "student" and config["cache"]["views"] > 0
+
+
+def fill_cache(
+  config: ConfigDict, task: StudentTask, source: ResizedSource, mesh: Mesh
+) -> TeacherCache:
+  """Returns the teacher's logits of as many views as an image is shown in, all of them there. In
+  the teacher's own run folder, those that it made before it was trained on are removed."""
+  teacher = read_run(config.teacher, "teacher")
+  cache = TeacherCache(
+    config.cache.dir or Path(config.teacher) / "cache",
+    source,
+    task.recipe,
+    image_size=config.image_size,
+    num_views=min(config.cache.views, config.epochs),
+    seed=config.seed,
+    teacher={
+      "parameters": parameters_sha256(task.teacher_params),
+      "model": teacher.model.to_dict(),
+      "compute_dtype": teacher.compute_dtype,
+    },
+    num_classes=len(teacher.classes),
+  )
+  if not config.cache.dir:
+    cache.remove_older()
+  cache.fill(task.teacher, task.teacher_params, mesh)
+  return cache
 
 
 def _begin(config: ConfigDict, params: Params, num_heads: int) -> tuple[Params, Mapping[str, str]]:
@@ -104,12 +157,16 @@ def make_plan(config: ConfigDict, workdir: str | Path) -> Plan:
   Raises: UserError if config, data or run folder cannot be used, or do not go together.
   """
   check_training(config)
-  source, split = open_part(config, "train", config.data.read_size or config.image_size)
+  source, split = _open_training(config)
   steps = config.epochs * epoch_steps(source, **_batch_sizes(config))
   found = {"classes": list(split.seen), "unseen_sha256": split.sha256, "steps": steps}
   recorded = config.to_dict() | found
   run_folder.check(workdir, recorded)
   return Plan(source, split, steps, recorded)
+
+
+def _open_training(config: Mapping[str, Any]) -> tuple[ResizedSource, ClassSplit]:
+  return open_part(config, "train", config["data"]["read_size"] or config["image_size"])
 
 
 def _batch_sizes(config: ConfigDict) -> dict[str, int]:
@@ -130,16 +187,25 @@ def open_part(config: Mapping[str, Any], part: str, size: int) -> tuple[ResizedS
   """
   data = config["data"]
   keys = ("source", "name", "dir", "split", "seen", "validation_classes", "held_out_photos")
-  keys += ("base_photos", "seed", "cache", "fit")
+  keys += ("base_photos", "seed", "cache", "cache_dir", "fit")
   return _open_part(part, size, **{key: data[key] for key in keys})
 
 
 @functools.lru_cache(maxsize=4)
 def _open_part(
-  part: str, size: int, *, source: str, name: str, dir: str, cache: str, fit: str, **words: Any
+  part: str,
+  size: int,
+  *,
+  source: str,
+  name: str,
+  dir: str,
+  cache: str,
+  cache_dir: str,
+  fit: str,
+  **words: Any,
 ) -> tuple[ResizedSource, ClassSplit]:
   opened, split = open_zero_shot(source, name, dir, part, **words)
-  return resized(opened, size, cache=cache, fit=fit), split
+  return resized(opened, size, cache=cache, cache_dir=cache_dir, fit=fit), split
 
 
 def _scorer(config: ConfigDict, task: TeacherTask | StudentTask, mesh: Mesh) -> Evaluate | None:
@@ -164,7 +230,13 @@ def make_task(config: ConfigDict, split: ClassSplit) -> TeacherTask | StudentTas
   if config.loss.skd:
     _check_teacher(config, split)
     teacher, teacher_params = load_net(config.teacher, "teacher")
-  return StudentTask(**shared, teacher=teacher, teacher_params=teacher_params, **config.loss)
+  return StudentTask(
+    **shared,
+    teacher=teacher,
+    teacher_params=teacher_params,
+    views_seed=config.seed,
+    **config.loss,
+  )
 
 
 def make_recipe(augment: Mapping[str, Any]) -> Recipe:

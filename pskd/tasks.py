@@ -1,6 +1,6 @@
 """PSKD as the training loop sees it: the fine-tuned teacher, and the student that distils it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from pskd import losses
 from pskd.model import Output, TwoTokenNet
 from pskd.prototypes import correlation_matrix, prototypes_of
-from pskd.views import Recipe, plain_view, training_view
+from pskd.views import Recipe, plain_view, stored_keys, training_view
 from sbir.accumulate import Metrics, accumulated, split
 from sbir.nn.losses import l2_normalise
 from sbir.task import LossOut
 from sbir.types import Batch, Embeddings, Extra, Key, Params, Scalar
 
+STREAMS = ("photo", "sketch")
 FEATURES = ("fusion", "mean", "head")
 
 
@@ -57,7 +58,7 @@ class TeacherTask(NamedTuple):
       loss = losses.smoothed_cross_entropy(out.logits, labels, self.smoothing)
       return loss, {"accuracy": accuracy(out, labels)}
 
-    return _mean_loss(of_micro_batch, params, batch, key, self.batching)
+    return _mean_loss(of_micro_batch, params, batch, _fresh_keys(key, batch), self.batching)
 
   def _view(self, micro_batch: Batch) -> jax.Array:
     return training_view(micro_batch["key"], micro_batch["image"], self.recipe, self.image_size)
@@ -72,8 +73,8 @@ class StudentTask(NamedTuple):
   correlation matrix of the student's own prototypes."""
 
   model: TwoTokenNet
-  teacher: TwoTokenNet | None  # None where skd is 0
-  teacher_params: Params
+  teacher: TwoTokenNet | None  # None where skd is 0, or every batch has the teacher's logits
+  teacher_params: Params  # {} with it
   recipe: Recipe
   image_size: int
   batching: Batching
@@ -84,19 +85,25 @@ class StudentTask(NamedTuple):
   skd: float  # weights of the three terms
   ce: float
   ila: float
+  views_seed: int = 0  # of the stored views that a batch may name
 
   def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
     """Returns random parameters and no extra state: prototypes are parameters."""
     return init_net(self.model, key, self.image_size), {}
 
   def frozen(self, key: Key, batch: Batch) -> Params:
-    """Returns the teacher's parameters."""
+    """Returns the teacher's parameters, if there are any."""
     return self.teacher_params
 
   def loss(
     self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
   ) -> tuple[Scalar, LossOut]:
-    """Returns the weighted sum of the three terms; teacher and student see the same view."""
+    """Returns the weighted sum of the three terms; teacher and student see the same view.
+
+    Where `batch` names stored views, "photo_view" and "photo_index", and the sketches', the student
+    sees these, and else views drawn from `key`. Where it has the teacher's "photo_logits" and
+    "sketch_logits" of them, the teacher is not asked.
+    """
     teacher_params = jax.lax.stop_gradient(frozen)
 
     def of_micro_batch(params: Params, micro_batch: Batch) -> tuple[Scalar, Metrics]:
@@ -105,7 +112,10 @@ class StudentTask(NamedTuple):
       out = self.model.apply({"params": params}, view)
       parts = {"ce": losses.smoothed_cross_entropy(out.logits, labels, self.smoothing)}
       if self.skd:
-        teacher_logits = self.teacher.apply({"params": teacher_params}, view).logits
+        if "logits" in micro_batch:
+          teacher_logits = micro_batch["logits"]
+        else:
+          teacher_logits = self.teacher.apply({"params": teacher_params}, view).logits
         matrix = self._correlation(params)
         targets = losses.selective_targets(teacher_logits, labels, matrix)
         parts["skd"] = losses.selective_distillation(out.logits, targets)
@@ -120,7 +130,12 @@ class StudentTask(NamedTuple):
       loss = sum(getattr(self, name) * part for name, part in parts.items())
       return loss, parts | {"accuracy": accuracy(out, labels)}
 
-    return _mean_loss(of_micro_batch, params, batch, key, self.batching)
+    keys = self._stored_keys(batch) if "photo_view" in batch else _fresh_keys(key, batch)
+    return _mean_loss(of_micro_batch, params, batch, keys, self.batching)
+
+  def _stored_keys(self, batch: Batch) -> dict[str, Key]:
+    columns = lambda name: (batch[f"{name}_index"], batch[f"{name}_view"])
+    return {name: stored_keys(self.views_seed, *columns(name)) for name in STREAMS}
 
   def _correlation(self, params: Params) -> jax.Array | None:
     if not self.correlation:
@@ -160,7 +175,7 @@ def embed_both(
   """Returns the unit fusion tokens of what `batch` holds of photos and sketches."""
   return {
     name: l2_normalise(model.apply({"params": params}, plain_view(batch[name], recipe)).fusion)
-    for name in ("photo", "sketch")
+    for name in STREAMS
     if name in batch
   }
 
@@ -169,18 +184,32 @@ def _mean_loss(
   of_micro_batch: Callable[[Params, Batch], tuple[Scalar, Metrics]],
   params: Params,
   batch: Batch,
-  key: Key,
+  keys: Mapping[str, Key],
   batching: Batching,
 ) -> tuple[Scalar, LossOut]:
-  """Returns the mean over all micro-batches, photos' and sketches'."""
-  micro_batches = _micro_batches(batch, key, batching)
+  """Returns the mean over all micro-batches, photos' and sketches'; a key for each image."""
+  micro_batches = _micro_batches(batch, keys, batching)
   loss, metrics = accumulated(of_micro_batch, params, micro_batches)
   return loss, LossOut({}, metrics)
 
 
-def _micro_batches(batch: Batch, key: Key, batching: Batching) -> Batch:
-  """Returns {"image", "label", "key"}, each with a leading axis of micro-batches."""
-  nums = {"photo": batching.accumulation, "sketch": batching.accumulation // batching.skt_factor}
-  both = lambda suffix: jnp.concatenate([split(batch[m + suffix], n) for m, n in nums.items()])
-  keys = jax.random.split(key, sum(nums.values()))
-  return {"image": both(""), "label": both("_label"), "key": keys}
+def _fresh_keys(key: Key, batch: Batch) -> dict[str, Key]:
+  """Returns the keys of views that were never seen."""
+  of_streams = zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True)
+  return {name: jax.random.split(part, len(batch[name])) for name, part in of_streams}
+
+
+def _micro_batches(batch: Batch, keys: Mapping[str, Key], batching: Batching) -> Batch:
+  """Returns {"image", "label", "key"} and, if the batch has them, "logits", each with a leading
+  axis of micro-batches."""
+  ends = {"image": "", "label": "_label"}
+  if "photo_logits" in batch:
+    ends["logits"] = "_logits"
+
+  def of(name: str, num: int) -> Batch:
+    rows = {column: batch[name + end] for column, end in ends.items()} | {"key": keys[name]}
+    return {column: split(values, num) for column, values in rows.items()}
+
+  photos = of("photo", batching.accumulation)
+  sketches = of("sketch", batching.accumulation // batching.skt_factor)
+  return {column: jnp.concatenate([photos[column], sketches[column]]) for column in photos}

@@ -19,8 +19,8 @@ def photos(num=4, side=IMAGE):
 
 
 def view(images, recipe, key=KEY, size=IMAGE):
-  run = quick_jit(lambda key, images: training_view(key, images, recipe, size))
-  return np.asarray(run(key, images))
+  run = quick_jit(lambda keys, images: training_view(keys, images, recipe, size))
+  return np.asarray(run(jax.random.split(key, len(images)), images))
 
 
 def test_evaluation_sees_the_pixels_normalised():
@@ -62,7 +62,7 @@ def test_a_whole_crop_of_a_larger_image_is_that_image_resized():
 def test_each_switch_changes_some_images_anew_with_each_key(changes):
   """Of eight copies of one image some differ, and one key draws the same twice."""
   copies, drawn = photos(1).repeat(8, axis=0), recipe(**AS_IT_IS | changes)
-  run = quick_jit(lambda key: training_view(key, copies, drawn, IMAGE))
+  run = quick_jit(lambda key: training_view(jax.random.split(key, 8), copies, drawn, IMAGE))
   one, again, other = (np.asarray(run(jax.random.key(seed))) for seed in (1, 1, 2))
   np.testing.assert_array_equal(one, again)
   assert np.abs(one - other).max() > 0.1

@@ -34,4 +34,8 @@ def full(name: str) -> ConfigDict:
     ce=1.0,
     ila=1.0,
   )
+  # views: 0, as published: the teacher runs in every step, on views drawn anew. V: it runs once,
+  # on V stored views of each image; epoch e then shows view e % V. Faster, but another recipe.
+  # dir: where its logits are kept; "": in the folder `cache` of the teacher's run.
+  config.cache = ConfigDict({"views": 0, "dir": ""})
   return config
