@@ -53,7 +53,8 @@ def data() -> ConfigDict:
       "name": "shoe_v2",
       "dir": "",
       "seed": 0,  # of the synthetic set
-      "cache": "memory",  # keep resized images; "none" reads them anew every time
+      "cache": "memory",  # keep resized images; "disk" for all processes, "none" not at all
+      "cache_dir": "",  # of "disk"; "": the user's cache folder
       "fit": "stretch",  # to the square, as published; "trim": cut white margins, keep the shape
       "sample_by": "sketch",  # each sketch once an epoch; "photo": each photo once, as released
       "num_threads": 2,

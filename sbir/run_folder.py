@@ -26,6 +26,8 @@ FREE_KEYS = frozenset(
     "log_tensorboard",
     "workdir",
     "cache.dir",
+    "data.cache",
+    "data.cache_dir",
   }
 )
 FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"

@@ -193,7 +193,7 @@ BAD_SETTINGS = [
   ("data.num_threads=-1", "data.num_threads=-1 must be at least 0"),
   ("data.sample_by=pair", "data.sample_by='pair' must be 'sketch' or 'photo'"),
   ("data.fit=crop", "data.fit='crop' must be one of: stretch, trim"),
-  ("data.cache=disk", "data.cache='disk' must be 'memory' or 'none'"),
+  ("data.cache=ram", "data.cache='ram' must be 'memory', 'disk' or 'none'"),
   ("init.kind=imagenet", "init.kind='imagenet' is unknown; choose one of"),
   ("init.kind=augreg", "init.kind=augreg needs weights; set init.path to a ViT .npz"),
   (

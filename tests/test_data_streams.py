@@ -172,7 +172,7 @@ def test_threads_change_nothing_and_arrays_have_the_promised_types():
     ),
     ({"seed": -1}, "seed=-1 must be 0 or more"),
     ({"num_threads": -1}, "num_threads=-1"),
-    ({"cache": "disk"}, "'memory' or 'none'"),
+    ({"cache": "ram"}, "'memory', 'disk' or 'none'"),
   ],
 )
 def test_a_setting_out_of_range_is_refused_with_what_to_do(words, message):

@@ -194,7 +194,7 @@ def test_evaluation_pairs_go_once_through_all_sketches_each_with_the_next():
     ({"batch_size": 9, "process_count": 2}, "nearest: 8 or 10"),
     ({"seed": -1}, "seed=-1 must be 0 or more"),
     ({"sample_by": "class"}, "'sketch' or 'photo'"),
-    ({"cache": "disk"}, "'memory' or 'none'"),
+    ({"cache": "ram"}, "'memory', 'disk' or 'none'"),
     ({"num_threads": -1}, "num_threads=-1"),
   ],
 )

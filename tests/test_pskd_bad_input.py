@@ -155,7 +155,7 @@ def test_a_class_on_both_lists_is_refused(refuse, tmp_path):
     ("data.validation_classes=4", "data.validation_classes=4, expected 0 to 3: at least one of th"),
     ("data.held_out_photos=3", "data.held_out_photos=3, but class 'ant' has 3 photos, expected at"),
     ("data.fit=crop", "data.fit='crop' must be one of: stretch, trim"),
-    ("data.cache=disk", "data.cache='disk' must be 'memory' or 'none'"),
+    ("data.cache=ram", "data.cache='ram' must be 'memory', 'disk' or 'none'"),
     ("data.read_size=-1", "data.read_size=-1 must be at least 0"),
     ("batch_size=16", "num_photos=16 of a batch is more than the 12 of an epoch"),
   ],

@@ -86,15 +86,17 @@ def open_split(config: Mapping[str, Any], split: str) -> ResizedSource:
   """
   data = config["data"]
   where = (data["source"], data["name"], data["dir"], split, data["seed"])
-  return _open_split(*where, config["image_size"], data["cache"], data["fit"])
+  return _open_split(
+    *where, config["image_size"], cache=data["cache"], cache_dir=data["cache_dir"], fit=data["fit"]
+  )
 
 
 @functools.lru_cache(maxsize=4)
 def _open_split(
-  kind: str, name: str, folder: str, split: str, seed: int, image_size: int, cache: str, fit: str
+  kind: str, name: str, folder: str, split: str, seed: int, image_size: int, **kept: str
 ) -> ResizedSource:
   source = open_source(kind, name, folder, split, seed=seed)
-  return resized(source, image_size, cache=cache, fit=fit)
+  return resized(source, image_size, **kept)
 
 
 def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask:

@@ -1,6 +1,5 @@
 """A source whose images are square already, and read only once if remembered."""
 
-import math
 import os
 from collections.abc import Sequence
 
@@ -9,7 +8,8 @@ from jaxtyping import UInt8
 
 from sbir.data.fit import fit_square, least_side
 from sbir.data.images import READING
-from sbir.data.records import Source, stamp_of
+from sbir.data.kept_pixels import DiskPixels, MemoryPixels
+from sbir.data.records import Source, fingerprint, stamp_of
 from sbir.types import UserError
 
 
@@ -17,33 +17,42 @@ class ResizedSource:
   """A source whose images are square, u8[size, size, 3], and read only once if remembered."""
 
   def __init__(
-    self, source: Source, image_size: int, *, cache: str = "memory", fit: str = "stretch"
+    self,
+    source: Source,
+    image_size: int,
+    *,
+    cache: str = "memory",
+    cache_dir: str | os.PathLike = "",
+    fit: str = "stretch",
   ):
     """Wraps `source`; `fit` is how images become square, one of `fit.FITS`.
 
-    Cache "memory" keeps each image after its first use, "none" reads anew.
-    Memory is taken page by page as images come in, at most len(records) * size * size * 3 bytes.
-    Reading is thread-safe: two threads that miss together write the same bytes twice.
+    Cache "memory" keeps each image after its first use, "disk" keeps it in `cache_dir` for every
+    process ("": in the user's cache folder), in a folder named after the stamp, so that images that
+    have changed are read anew; "none" reads anew every time. A cache needs at most len(records) *
+    size * size * 3 bytes. Reading is thread-safe: two threads that miss together write the same
+    bytes twice.
 
-    Raises: UserError if `cache` is another word, or the memory cannot be had.
+    Raises: UserError if `cache` is another word, or there is no room.
     """
-    if cache not in ("memory", "none"):
-      raise UserError(f"data.cache={cache!r} must be 'memory' or 'none'")
+    if cache not in ("memory", "disk", "none"):
+      raise UserError(f"data.cache={cache!r} must be 'memory', 'disk' or 'none'")
     self.name, self.records, self.image_size = source.name, source.records, image_size
     self.fit = fit
-    self._source, self._pixels = source, None
+    self._source, self._kept = source, None
     if cache == "memory":
-      self._pixels = _allocate((len(source.records), image_size, image_size, 3))
-      self._is_ready = np.zeros(len(source.records), bool)
+      self._kept = MemoryPixels(len(source.records), image_size)
+    elif cache == "disk":
+      self._kept = DiskPixels(cache_dir, self._about(), self.stamp())
 
   def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "s s 3"]:
     """Returns image `index`, not to be written to."""
-    if self._pixels is None:
-      return self._read(index)
-    if not self._is_ready[index]:
-      self._pixels[index] = self._read(index)
-      self._is_ready[index] = True  # after the pixels, so no thread sees a half-written image
-    return self._pixels[index]
+    image = None if self._kept is None else self._kept.get(index)
+    if image is None:
+      image = self._read(index)
+      if self._kept is not None:
+        self._kept.put(index, image)
+    return image
 
   def images(self, indices: Sequence[int]) -> UInt8[np.ndarray, "b s s 3"]:
     """Returns several images as one new array, which the caller owns."""
@@ -56,6 +65,15 @@ class ResizedSource:
     """Returns what changes with the source, the size, or the way images are decoded and fitted."""
     return stamp_of(self.records, self._source.stamp(), self.image_size, self.fit, READING)
 
+  def _about(self) -> dict[str, str | int]:
+    return {
+      "name": self.name,
+      "records": fingerprint(self.records),
+      "num_images": len(self.records),
+      "image_size": self.image_size,
+      "fit": self.fit,
+    }
+
   def _read(self, index: int) -> np.ndarray:
     image = self._source.image(index, least_side(self.image_size, self.fit))
     if self.fit == "stretch" and image.shape == (self.image_size, self.image_size, 3):
@@ -64,7 +82,12 @@ class ResizedSource:
 
 
 def resized(
-  source: Source, image_size: int, *, cache: str = "memory", fit: str = "stretch"
+  source: Source,
+  image_size: int,
+  *,
+  cache: str = "memory",
+  cache_dir: str | os.PathLike = "",
+  fit: str = "stretch",
 ) -> ResizedSource:
   """Returns `source` with square images, or `source` itself if it is one already (cache and all).
 
@@ -73,15 +96,4 @@ def resized(
   """
   if isinstance(source, ResizedSource) and source.image_size == image_size:
     return source
-  return ResizedSource(source, image_size, cache=cache, fit=fit)
-
-
-def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-  """Returns an unfilled array; the system would promise more than it has and kill the run later."""
-  need, have = math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-  if need > have:
-    raise UserError(
-      f"data.cache=memory needs {need / 2**30:.1f} GiB, expected at most this machine's "
-      f"{have / 2**30:.1f}; set data.cache=none"
-    )
-  return np.empty(shape, np.uint8)
+  return ResizedSource(source, image_size, cache=cache, cache_dir=cache_dir, fit=fit)
