@@ -23,14 +23,14 @@ def open_rows(root, num_rows=22, group=11):
 
 
 class Loader:
-  """Loads row i as the number i, remembers what was asked for, and may break off."""
+  """Loads row i as the number i, remembers what was asked for, and may break off at a row."""
 
-  def __init__(self, last=1000):
-    self.asked, self.last = [], last
+  def __init__(self, end=1000):
+    self.asked, self.end = [], end
 
   def __call__(self, numbers):
     self.asked.append(numbers.tolist())
-    if len(self.asked) > self.last:
+    if numbers[-1] >= self.end:
       raise KeyboardInterrupt
     return {"number": numbers.astype(np.float32)}
 
@@ -57,7 +57,7 @@ def test_every_row_holds_what_was_computed_of_it(tmp_path, capsys, batch_size):
 
 def test_a_stopped_filling_goes_on_and_computes_only_what_is_missing(tmp_path, capsys):
   with pytest.raises(KeyboardInterrupt):
-    run(open_rows(tmp_path), Loader(last=3))
+    run(open_rows(tmp_path), Loader(end=15))
   left = open_rows(tmp_path)
   assert left.missing() == [1, 2, 3]
   load = Loader()
