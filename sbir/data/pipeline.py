@@ -100,7 +100,8 @@ def eval_batches(
 ) -> Iterator[HostBatch]:
   """Yields {"image": u8[b, s, s, 3], "mask": bool[b], "index": i32[b]}, each index once, in order.
 
-  The last batch repeats its last index up to `batch_size`; the mask is False there.
+  The last batch repeats its last index up to `batch_size`; the mask is False there. Threads load
+  ahead, as in `padding.in_order`.
   """
   images = resized(source, image_size, cache="none")
   rows = np.asarray(indices, np.int32)
