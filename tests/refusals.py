@@ -75,7 +75,9 @@ def save_untrained(workdir, stage, settings):
   if stage.endswith("student"):
     config.modality = stage.removesuffix("_student")
   images = np.zeros((8, config.image_size, config.image_size, 3), np.uint8)
-  shapes, _ = jax.eval_shape(make_task(config).init, jax.random.key(0), {"photo": images})
+  shapes, _ = jax.eval_shape(
+    make_task(config).init, jax.random.key(0), {"photo": images, "sketch": images}
+  )
   return save_zeros(workdir, config, shapes)
 
 

@@ -34,6 +34,7 @@ TRAINING = SHARED | {
   "loss.photo_drop": SHARE_BELOW_ONE,
   "loss.sketch_drop": SHARE_BELOW_ONE,
   **{f"loss.{name}": at_least(0) for name in WEIGHTS},
+  "cache.views": at_least(0),
   "augment.flip": SHARE,
   "augment.degrees": at_least(0),
   "augment.scale": at_least(0),

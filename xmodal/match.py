@@ -1,6 +1,6 @@
 """How well a stage does during training: who must find whom among the test split's pairs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from sbir.data.pipeline import pair_batches
+from sbir.data.pipeline import Join, pair_batches
 from sbir.data.resized import ResizedSource
 from sbir.mesh import replicated
 from sbir.overlap import overlapped
@@ -27,19 +27,28 @@ class Matcher(Protocol):
 
 
 def match_scorer(
-  task: Matcher, source: ResizedSource, batch_size: int, mesh: Mesh
+  task: Matcher,
+  source: ResizedSource,
+  batch_size: int,
+  mesh: Mesh,
+  *,
+  images: Sequence[str] = ("photo", "sketch"),
+  join: Join | None = None,
 ) -> Callable[[Params, Params], dict[str, float]]:
   """Returns `evaluate(params, frozen) -> {"test_acc@1": ...}`, for the log only: nothing is chosen
   by it.
 
   The teacher: z_s finds z_p. A student: its output finds the teacher's vector of its own pair. The
   baseline: the sketch finds the photo. The gallery has one vector a photo, that of its first pair.
+  The task is shown `images`, and what `join` brings of each pair: the teacher's stored vectors.
   """
   match = jax.jit(task.match, out_shardings=replicated(mesh))
 
   def evaluate(params: Params, frozen: Params) -> dict[str, float]:
-    query, gallery, ids = _all_pairs(match, params, frozen, source, batch_size, mesh)
-    return acc_of_pairs(query, gallery, ids)
+    of_batch = lambda batch: match(params, frozen, batch)
+    size = source.image_size
+    pairs = pair_batches(source, image_size=size, batch_size=batch_size, images=images, join=join)
+    return acc_of_pairs(*_all_pairs(overlapped(of_batch, pairs, mesh)))
 
   return evaluate
 
@@ -53,10 +62,9 @@ def acc_of_pairs(
   return {f"test_acc@{k}": acc_at_k(ranks, k) for k in CUTS}
 
 
-def _all_pairs(match, params, frozen, source, batch_size, mesh):
-  rows, of_batch = [], lambda batch: match(params, frozen, batch)
-  batches = pair_batches(source, image_size=source.image_size, batch_size=batch_size)
-  for (query, gallery), batch in overlapped(of_batch, batches, mesh):
+def _all_pairs(matched):
+  rows = []
+  for (query, gallery), batch in matched:
     mask = batch["mask"]
     rows.append((query[mask], gallery[mask], batch["id"][mask]))
   return (np.concatenate(column) for column in zip(*rows, strict=True))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from sbir.instances import InstanceReport
 
 STUDENTS = ("photo", "sketch")
+STUDENT_STAGES = tuple(f"{name}_student" for name in STUDENTS)
 PACKAGE = "package"
 FILES = {
   "teacher": "configs/xmodal/teacher.py",
@@ -73,6 +74,8 @@ def check(configs: Mapping[str, "ConfigDict"], workdir: str | Path) -> None:
   for stage, config in configs.items():
     (check_evaluation if stage == "evaluation" else check_training)(config)
     run_folder.check(Path(workdir) / stage, config)
+    if stage in STUDENT_STAGES and config.cache.dir:
+      run_folder.check_writable(Path(config.cache.dir), "cache.dir")
   check_free(Path(workdir) / PACKAGE)
   open_split(configs["teacher"], "test")
 

@@ -2,27 +2,31 @@
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sbir import checkpoint, progress, run_folder, settings
-from sbir.data.pipeline import train_batches
+from sbir.data.pipeline import BatchIterator, train_batches
 from sbir.data.resized import ResizedSource, resized
 from sbir.data.sources import open_source
 from sbir.mesh import make_mesh
 from sbir.nn.vit import ViT, check_image_size, vit
 from sbir.optim import make_optimizer
 from sbir.settings import check_word, compute_dtype
+from sbir.teacher_key import parameters_sha256
 from sbir.train import train
 from sbir.types import Params, UserError
 from xmodal.begin import begin
 from xmodal.checks import MODALITIES, check_training
 from xmodal.fusion import Fusion, Student, Teacher
 from xmodal.match import match_scorer
-from xmodal.tasks import DualEncoderTask, StudentTask, TeacherTask
+from xmodal.tasks import OWN_IMAGES, DualEncoderTask, StudentTask, TeacherTask
+from xmodal.teacher_cache import TeacherCache
 from xmodal.views import Recipe
 
 SEEN_ALIKE = (  # by a teacher and its students
@@ -41,19 +45,18 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   """
   check_training(config)
   run_folder.check(workdir, config)
-  task = make_task(config)
-  batches = train_batches(
-    open_split(config, "train"),
-    image_size=config.image_size,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    sample_by=config.data.sample_by,
-    num_threads=config.data.num_threads,
-  )
-  mesh = make_mesh(**config.mesh)
+  task, mesh = make_task(config), make_mesh(**config.mesh)
+  caches = {}
+  if is_cached(config) and not run_folder.is_finished(workdir, config.steps):
+    caches = open_caches(config, task)
+  batches = _train_batches(config, caches)
+  if caches:
+    fill_caches(config, task, caches, mesh)
+    task = task._replace(teacher_params={})  # nobody needs them any more, on the host or a device
   evaluate = None
   if config.eval_every:
-    evaluate = match_scorer(task, open_split(config, "test"), config.batch_size, mesh)
+    seen = _seen_of_pairs(config, caches["test"], (config.modality,)) if caches else {}
+    evaluate = match_scorer(task, open_split(config, "test"), config.batch_size, mesh, **seen)
   train(
     task,
     optimizer=make_optimizer(steps=config.steps, **config.optimizer),
@@ -72,6 +75,91 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     log_tensorboard=config.log_tensorboard,
     desc=describe(config),
   )
+
+
+def cache_teacher(config: ConfigDict) -> dict[str, TeacherCache]:
+  """Returns the stored vectors of a student's teacher, by split, nothing of them missing.
+
+  Raises: UserError for whatever in the config, the data or the teacher's run folder cannot work.
+  """
+  check_training(config)
+  if not is_cached(config):
+    raise UserError("cache.views=0 stores nothing, expected at least 1; add --config.cache.views=8")
+  task = make_task(config)
+  caches = open_caches(config, task)
+  fill_caches(config, task, caches, make_mesh(**config.mesh))
+  return caches
+
+
+def is_cached(config: Mapping[str, Any]) -> bool:
+  """Returns whether the stage is a student's and asks for stored vectors of its teacher."""
+  return config["stage"] == "student" and config["cache"]["views"] > 0
+
+
+def open_caches(config: ConfigDict, task: StudentTask) -> dict[str, TeacherCache]:
+  """Returns what is stored of the teacher's vectors of {"train", and if the student is evaluated
+  during its training, "test"}; it may be nothing yet."""
+  teacher = read_teacher(config.teacher)
+  about = {
+    "parameters": parameters_sha256(task.teacher_params),
+    "model": teacher.model.to_dict(),
+    "compute_dtype": teacher.compute_dtype,
+  }
+  recipes = {"train": task.recipe}
+  if config.eval_every:
+    recipes["test"] = task.recipe.plain()
+  return {
+    split: TeacherCache(
+      config.cache.dir or Path(config.teacher) / "cache",
+      open_split(config, split),
+      recipe,
+      num_views=config.cache.views,
+      seed=config.seed,
+      teacher=about,
+      width=task.teacher.photo_encoder.width,
+    )
+    for split, recipe in recipes.items()
+  }
+
+
+def fill_caches(
+  config: ConfigDict, task: StudentTask, caches: Mapping[str, TeacherCache], mesh: Mesh
+) -> None:
+  """Computes what is missing of the stored vectors of the config's teacher. In the teacher's own
+  run folder, those that it made before it was trained on go."""
+  for split, cache in caches.items():
+    if not config.cache.dir:
+      cache.remove_older()
+    cache.fill(
+      task.teacher,
+      task.teacher_params,
+      batch_size=config.batch_size,
+      mesh=mesh,
+      desc=f"teacher's vectors, {split}",
+    )
+
+
+def _train_batches(config: ConfigDict, caches: Mapping[str, TeacherCache]) -> BatchIterator:
+  seen = {}
+  if caches:
+    seen = _seen_of_pairs(config, caches["train"], OWN_IMAGES[config.modality])
+    seen["num_views"] = caches["train"].num_views
+  return train_batches(
+    open_split(config, "train"),
+    image_size=config.image_size,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    sample_by=config.data.sample_by,
+    num_threads=config.data.num_threads,
+    **seen,
+  )
+
+
+def _seen_of_pairs(
+  config: ConfigDict, cache: TeacherCache, images: tuple[str, ...]
+) -> dict[str, Any]:
+  """Returns the arguments that give a student its own images and its teacher's stored vectors."""
+  return {"images": images, "join": cache.targets(config.modality, config.loss.target)}
 
 
 def describe(config: Mapping[str, Any]) -> str:
@@ -115,6 +203,7 @@ def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask
     teacher=teacher,
     teacher_params=teacher_params,
     recipe=recipe,
+    seed=config.seed,
     **loss,
   )
 

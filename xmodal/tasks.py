@@ -19,6 +19,8 @@ TRAINING_IMAGES = ("photo", "sketch", "sketch_positive")
 OWN_IMAGES = {"photo": ("photo",), "sketch": ("sketch", "sketch_positive")}
 # The sketches whose pairs with the photo its teacher must see for that.
 PAIRED_SKETCHES = {"photo": ("sketch",), "sketch": ("sketch", "sketch_positive")}
+# Where a batch has the teacher's vectors of the pairs with these.
+TARGETS = {"sketch": "target", "sketch_positive": "target_positive"}
 
 
 class TeacherTask(NamedTuple):
@@ -182,8 +184,8 @@ class StudentTask(NamedTuple):
   ) -> Float[Array, "m*b d"]:
     """Returns the teacher's vectors of (photo, sketch) for each of m sketches by name, fixed."""
     if "target" in batch:
-      stored = [batch[name] for name in ("target", "target_positive")[: len(sketches)]]
-      return jax.lax.stop_gradient(jnp.concatenate(stored))
+      stored = jnp.concatenate([batch[TARGETS[name]] for name in sketches])
+      return jax.lax.stop_gradient(stored)
     apply = lambda method, *inputs: self.teacher.apply({"params": frozen}, *inputs, method=method)
     photo = apply("encode_photo", views["photo"])
     sketch = apply("encode_sketch", jnp.concatenate([views[name] for name in sketches]))

@@ -12,7 +12,7 @@ from configs.xmodal import student
 def get_config(name: str) -> ConfigDict:
   """Returns the config `name`: the student's of that name, trained on the labels alone."""
   config = student.get_config(name)
-  for key in ("teacher", "modality"):
+  for key in ("teacher", "modality", "cache"):
     del config[key]
   config.stage = "baseline"
   config.model.embed_dim = 768 if config.model.size != "micro" else 96

@@ -25,6 +25,15 @@ def full(name: str) -> ConfigDict:
   config.stage = "student"
   config.modality = "photo"  # or "sketch"; each main sets its own
   config.teacher = ""  # the teacher's run folder
+  config.cache = ConfigDict(
+    {
+      # Views of each pair of which the teacher's vectors are stored, before the training: the
+      # student then sees these and the teacher never runs. Without augmentation all are one, and
+      # nothing changes. 0: the teacher runs in every step, on views drawn anew.
+      "views": 1,
+      "dir": "",  # where; "": the folder "cache" in the teacher's run folder
+    }
+  )
   steps_per_epoch = TRAIN_PHOTOS[name] // 16
   config.steps = PUBLISHED_EPOCHS * steps_per_epoch
   size = "small" if name == "sketchy" else "tiny"
@@ -50,6 +59,7 @@ def shoe304(name: str) -> ConfigDict:
   config.steps = 400
   config.loss.update(in_batch=True, both_sketches=True, target="photo")
   config.loss.update(distance=25.0, angle=50.0)  # as CRD (arXiv:1910.10699) weighs RKD
+  config.cache.views = 8
   return config
 
 
