@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sbir import run_folder
 from sbir.data import kept_pixels
 from sbir.data.records import Record
 from sbir.data.resized import resized
@@ -233,3 +234,12 @@ def test_the_config_of_either_method_says_where(method, tmp_path):
   images.image(0)
   about = json.loads((the_folder(tmp_path) / "about.json").read_text())
   assert about["num_images"] == len(images.records) and about["image_size"] == 16
+
+
+def test_a_run_may_go_on_with_another_cache(tmp_path):
+  config = {"seed": 0, "data": {"cache": "memory", "name": "shoes"}}
+  (tmp_path / "config.json").write_text(json.dumps(config))  # of before there was a cache_dir
+  changed = {"cache": "disk", "cache_dir": "somewhere", "name": "shoes"}
+  run_folder.check(tmp_path, {"seed": 0, "data": changed})
+  with pytest.raises(UserError, match="holds another run"):
+    run_folder.check(tmp_path, {"seed": 0, "data": changed | {"name": "boots"}})
