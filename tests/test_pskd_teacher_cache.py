@@ -252,6 +252,22 @@ def run_cache(settings):
   return stopped.value.code
 
 
+def test_what_a_main_trains_on_is_what_its_teacher_says_of_what_its_student_sees(
+  copied, monkeypatch
+):
+  started = {}
+  monkeypatch.setattr(stages, "train", lambda task, **words: started.update(words, task=task))
+  settings = {**copied, "cache.views": "2", "seed": "3"}
+  config = cli.load_config("configs/pskd/student.py:sketchy_mini", settings)
+  stages.train_stage(config, "unwritten")
+  batch, task = next(started["batches"]), started["task"]
+  assert task.teacher_params == {}
+  plan = stages.make_plan(config, "unwritten")
+  running = {name: value for name, value in batch.items() if not name.endswith("_logits")}
+  expected = outcome(stages.make_task(config, plan.split), running)[0]
+  assert outcome(task, batch)[0] == pytest.approx(expected, rel=1e-6)
+
+
 def test_by_default_nothing_is_stored(copied, tmp_path):
   train(tmp_path / "run", copied, epochs="2")
   assert not (tmp_path / "teacher" / "cache").exists()
