@@ -30,6 +30,7 @@ def shared() -> ConfigDict:
       "batch_size": 16,
       "image_size": 224,
       "compute_dtype": "float32",  # or "bfloat16": what the towers' matrix products run in
+      "remat": False,  # True: keep less of each block for the backward pass, compute it again
       "save_every": 1000,  # steps; 0: only at the end
       "log_every": 100,
       "eval_every": 0,

@@ -219,7 +219,7 @@ def _scorer(config: ConfigDict, task: TeacherTask | StudentTask, mesh: Mesh) -> 
 def make_task(config: ConfigDict, split: ClassSplit) -> TeacherTask | StudentTask:
   """Returns the task of a training config; reads the teacher's run folder if there is one."""
   shared = {
-    "model": make_net(config, len(split.seen)),
+    "model": make_net(config, len(split.seen), remat=config.remat),
     "recipe": make_recipe(config.augment),
     "image_size": config.image_size,
     "batching": Batching(config.accumulation, config.skt_factor),
@@ -245,8 +245,8 @@ def make_recipe(augment: Mapping[str, Any]) -> Recipe:
   return Recipe(**{key: tuple(v) if is_row(v) else v for key, v in augment.items()})
 
 
-def make_net(config: ConfigDict, num_classes: int) -> TwoTokenNet:
-  """Returns the network of a training config."""
+def make_net(config: ConfigDict, num_classes: int, *, remat: bool = False) -> TwoTokenNet:
+  """Returns the network of a training config; `remat` is for training."""
   model, dtype = config.model, compute_dtype(config.compute_dtype)
   return two_token_net(
     model.size,
@@ -254,6 +254,7 @@ def make_net(config: ConfigDict, num_classes: int) -> TwoTokenNet:
     dtype=dtype,
     position_std=model.position_std,
     resample_positions=model.dino_posembed_resample,
+    remat=remat,
     head=Head(
       num_classes, model.hidden, model.bottleneck, dtype, model.head_std, model.prototype_std
     ),

@@ -191,15 +191,16 @@ def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask
   """Returns the task of a training config; reads the teacher's run folder if there is one."""
   loss, recipe = config.loss, Recipe(**config.augment)
   if config.stage == "teacher":
-    return TeacherTask(make_teacher(config), recipe, **loss)
+    return TeacherTask(make_teacher(config, remat=config.remat), recipe, **loss)
   if config.stage == "baseline":
-    return DualEncoderTask(make_student(config, config.model.embed_dim), recipe, **loss)
+    model = make_student(config, config.model.embed_dim, remat=config.remat)
+    return DualEncoderTask(model, recipe, **loss)
   check_word("modality", config.modality, MODALITIES)
   _check_seen_alike(config, read_teacher(config.teacher))
   teacher, teacher_params = load_teacher(config.teacher)
   return StudentTask(
     modality=config.modality,
-    model=make_student(config, teacher.photo_encoder.width),
+    model=make_student(config, teacher.photo_encoder.width, remat=config.remat),
     teacher=teacher,
     teacher_params=teacher_params,
     recipe=recipe,
@@ -208,10 +209,10 @@ def make_task(config: ConfigDict) -> TeacherTask | StudentTask | DualEncoderTask
   )
 
 
-def make_teacher(config: ConfigDict) -> Teacher:
-  """Returns the network of a teacher's config."""
+def make_teacher(config: ConfigDict, *, remat: bool = False) -> Teacher:
+  """Returns the network of a teacher's config; `remat` is for training."""
   model, dtype = config.model, compute_dtype(config.compute_dtype)
-  encoders = [make_vit(config) for _ in MODALITIES]
+  encoders = [make_vit(config, remat=remat) for _ in MODALITIES]
   check_word("model.fusion_order", model.fusion_order, ("parallel", "sequential"))
   if encoders[0].width % model.fusion_heads:
     raise UserError(
@@ -221,16 +222,17 @@ def make_teacher(config: ConfigDict) -> Teacher:
   return Teacher(*encoders, fusion)
 
 
-def make_student(config: ConfigDict, embed_dim: int) -> Student:
-  """Returns the network of a student's (or the baseline's) config."""
-  return Student(make_vit(config), embed_dim)
+def make_student(config: ConfigDict, embed_dim: int, *, remat: bool = False) -> Student:
+  """Returns the network of a student's (or the baseline's) config; `remat` is for training."""
+  return Student(make_vit(config, remat=remat), embed_dim)
 
 
-def make_vit(config: ConfigDict) -> ViT:
+def make_vit(config: ConfigDict, *, remat: bool = False) -> ViT:
   """Returns the encoder of a config's `model`, which must fit its `image_size`."""
   model = config.model
   check_image_size((config.image_size,) * 2, model.patch_size)
-  return vit(model.size, model.patch_size, compute_dtype(config.compute_dtype), model.position_std)
+  dtype = compute_dtype(config.compute_dtype)
+  return vit(model.size, model.patch_size, dtype, model.position_std, remat)
 
 
 def load_teacher(workdir: str) -> tuple[Teacher, Params]:
