@@ -1,11 +1,15 @@
 """Students with their teacher's stored vectors, through their mains: what is shared and skipped."""
 
 import shutil
+from itertools import islice
 
+import jax
 import pytest
 
+from sbir.data.pipeline import train_batches
 from sbir.logs import TIMING_FIELDS, read_metrics
 from tests.xmodal_caches import NOTHING_RANDOM, config_of, stored
+from tests.xmodal_tiny import quick_jit
 from xmodal import stages, train_photo_student, train_sketch_student
 
 pytest_plugins = ["tests.xmodal_caches"]
@@ -62,6 +66,30 @@ def test_a_cached_student_holds_neither_its_teacher_nor_the_other_modality(
   assert given["task"].frozen(None, None) == {} == given["task"].teacher_params
   batch = next(given["batches"])
   assert "photo" not in batch and batch["target_positive"].shape == (8, 96)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", MAINS)
+def test_through_the_mains_random_views_cost_no_loss_either(
+  modality, teacher_run, pairs, tmp_path, monkeypatch
+):
+  given = {}
+  monkeypatch.setattr(stages, "train", lambda task, **rest: given.update(rest, task=task))
+  config = config_of("student", pairs, teacher=teacher_run, seed=5, cache__views=2)
+  MAINS[modality].main(config, str(tmp_path / "run"))
+  settings = {"image_size": 16, "batch_size": 8, "seed": 5, "num_views": 2}
+  whole = train_batches(stages.open_split(config, "train"), **settings)
+  beside = stages.make_task(config)  # the teacher runs, on stored views
+  params, extra = beside.init(jax.random.key(0), next(whole))
+
+  def loss_of(task):
+    frozen = task.frozen(None, None)
+    return quick_jit(lambda batch: task.loss(params, extra, frozen, batch, jax.random.key(0))[0])
+
+  whole.set_state({"next_index": 0})
+  cached, running = loss_of(given["task"]), loss_of(beside)
+  for stored_batch, batch in islice(zip(given["batches"], whole, strict=True), 4):  # both views
+    assert float(cached(stored_batch)) == pytest.approx(float(running(batch)), rel=1e-5)
 
 
 @pytest.mark.slow
