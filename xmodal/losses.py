@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sbir.nn.losses import smooth_l1
 from sbir.types import Scalar
+from xmodal.corners import angle_gap
 from xmodal.queue import Queue
 
 TEMPERATURE = 0.07  # paper, and xmodal-vit@11426c9
@@ -96,13 +97,11 @@ def xmrd_angle(student: Float[Array, "b d"], teacher: Float[Array, "b e"]) -> Sc
   no length has cosine 0. No gradient reaches `teacher`.
 
   Source: RKD (arXiv:1904.05068), angle-wise; xmodal-vit@11426c9 src/utils/losses.py. The cosines
-  come from the Gram matrix, so b x b x b numbers are held, never b x b x b x d operations.
+  come from Gram matrices and are never held all at once: see `xmodal.corners`.
   Raises: ValueError if b < 3.
   """
   _check_group(student, 3, "an angle needs three samples")
-  student_cos = _corner_cosines(student)
-  teacher_cos = jax.lax.stop_gradient(_corner_cosines(teacher))
-  return jnp.mean(smooth_l1(student_cos - teacher_cos))
+  return angle_gap(_centred_gram(student), jax.lax.stop_gradient(_centred_gram(teacher)))
 
 
 def _check_group(student: Float[Array, "b d"], least: int, why: str) -> None:
@@ -122,13 +121,7 @@ def _relative_distances(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
   return distances * (off_diagonal.sum() / distances.sum())
 
 
-def _corner_cosines(points: Float[Array, "b d"]) -> Float[Array, "b b b"]:
-  # <x_i - x_j, x_i - x_k> = G_ii - G_ij - G_ik + G_jk, centred as above.
+def _centred_gram(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
+  # Centred for the reason above.
   points = points - points.mean(axis=0)
-  gram = points @ points.T
-  norms = jnp.diagonal(gram)
-  squared = norms[:, None] + norms - 2 * gram
-  apart = squared > 1e-6 * (norms[:, None] + norms)
-  inverse = jnp.where(apart, jax.lax.rsqrt(jnp.where(apart, squared, 1.0)), 0.0)
-  dots = norms[:, None, None] - gram[:, :, None] - gram[:, None, :] + gram[None]
-  return dots * inverse[:, :, None] * inverse[:, None, :]
+  return points @ points.T
