@@ -207,6 +207,8 @@ def test_an_evaluation_that_breaks_off_leaves_nothing(runs, tmp_path, capsys):
     (["--config.batch_size=2"], "batch_size=2 must be at least 3: an angle needs three photos"),
     (["--config.protocol=ful"], "protocol='ful' must be one of: full, released, one_per_class"),
     (["--config.grid_rows=0"], "grid_rows=0 must be at least 1"),
+    (["--config.cache.views=-1"], "cache.views=-1 must be at least 0"),
+    (["--config.cache.dir=/dev/null/x"], "cache.dir /dev/null/x cannot be made: /dev/null is a"),
     (["--data=/nowhere"], "data folder /nowhere does not exist"),
     (["--workdir="], "argument --workdir: '' is empty, expected the path of a folder"),
   ],

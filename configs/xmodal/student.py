@@ -5,6 +5,8 @@
       --config.data.dir=DIR
   python -m xmodal.train_sketch_student ...            the same for the sketch student
 
+Before the first trains, what the teacher makes of every pair is stored in its run folder, for both.
+
 Numbers to expect: configs/xmodal/teacher.py.
 """
 
