@@ -24,6 +24,7 @@ usage: ./launch.sh COMMAND [ARGUMENTS]
                                          pskd: sketchy21, sketchy25, tuberlin, quickdraw,
                                          sketchy_mini, demo)
   test [pytest arguments]                style checks and the whole test suite
+  bench [NAME ...] [--json FILE]         measure the speed, beside PyTorch (in .venv-bench, made for it)
   setup [--with hub|export]... [--dev]   only make .venv (hub: for places on the Hugging Face hub;
                                          export: for ONNX; --dev: both, and what the tests need)
   help                                   this text
@@ -58,7 +59,7 @@ make_venv() {
       tried="$tried $candidate is $version;"
       continue
     fi
-    say "making .venv with Python $version"
+    say "making ${VENV##*/} with Python $version"
     if "$candidate" -m venv --clear "$VENV" >/dev/null 2>&1 && is_sound; then
       return
     fi
@@ -132,7 +133,7 @@ extras() {
   for file in "$ROOT"/requirements-*.txt; do
     name=${file##*/requirements-}
     name=${name%.txt}
-    case $name in test | "*") ;; *) printf '%s ' "$name" ;; esac
+    case $name in test | bench | "*") ;; *) printf '%s ' "$name" ;; esac
   done
 }
 
@@ -195,6 +196,18 @@ run_python() {
   PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} exec "$VENV_PYTHON" "$@"
 }
 
+# PyTorch, in an environment of its own: what ours is compared with
+setup_bench() {
+  (
+    VENV=$ROOT/.venv-bench
+    VENV_PYTHON=$VENV/bin/python
+    LOG=$VENV/setup.log
+    INSTALLING=$VENV/.installing
+    is_sound || make_venv
+    install .stamp requirements-bench.txt
+  )
+}
+
 # check_method NAME: stops unless it is one of ours
 check_method() {
   case " $METHODS " in
@@ -244,7 +257,12 @@ main() {
       setup
       run_tests "$@"
       ;;
-    *) die "unknown command '$command'; choose one of: setup, demo, train, test, help" ;;
+    bench)
+      setup
+      setup_bench
+      run_python -m benchmarks --compare torch "$@"
+      ;;
+    *) die "unknown command '$command'; choose one of: setup, demo, train, test, bench, help" ;;
   esac
 }
 

@@ -29,8 +29,9 @@ def clone(tmp_path):
   for name in ("launch.sh", ".ci"):
     copy = shutil.copytree if (REPO / name).is_dir() else shutil.copy
     copy(REPO / name, tmp_path / name)
-  for name in ("", "-test", "-hub", "-export"):
+  for name in ("", "-test", "-hub", "-export", "-bench"):
     (tmp_path / f"requirements{name}.txt").write_text("# nothing\n")
+  (tmp_path / "benchmarks.py").write_text("import sys; print(sys.argv[1:])")
   (tmp_path / "xmodal").mkdir()
   for name in ("demo", "pipeline"):
     (tmp_path / f"xmodal/{name}.py").write_text("import sys; print(sys.argv[1:])")
@@ -55,7 +56,7 @@ def launch(clone, *arguments):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["demmo"], "unknown command 'demmo'; choose one of: setup, demo, train, test, help"),
+    (["demmo"], "unknown command 'demmo'; choose one of: setup, demo, train, test, bench, help"),
     (["demo", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
     (["train", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
     (["train"], "train what? ./launch.sh train METHOD NAME --data DIR --workdir W"),
@@ -171,6 +172,17 @@ def test_an_extra_that_could_not_be_installed_is_tried_again(clone):
   pip.write_text(works)
   assert launch(clone, "setup", "--with", "hub").returncode == 0
   assert pip_calls(clone) == [BASE, HUB]
+
+
+def test_what_ours_is_compared_with_has_an_environment_of_its_own(clone):
+  first = launch(clone, "bench", "vit_forward")
+  assert first.stdout == "['--compare', 'torch', 'vit_forward']\n", first.stderr
+  assert pip_calls(clone) == [BASE, "-r requirements-bench.txt"]
+  pip = next(clone.glob(".venv-bench/lib/*/site-packages/pip"))
+  assert pip.is_dir() and "making .venv-bench" in first.stderr
+  assert launch(clone, "bench").stderr == ""
+  shutil.rmtree(pip)
+  assert "making .venv-bench" in launch(clone, "bench").stderr
 
 
 def test_new_requirements_are_installed_into_the_same_venv(clone):
