@@ -6,9 +6,10 @@ r"""Trains PSKD's student: prototypes, selective distillation, instance-level le
 
 Configs: demo, sketchy_mini, sketchy21, sketchy25, tuberlin, quickdraw. Any value can be overridden:
 --config.epochs=10 --config.batch_size=64 ... Ablations: --config.loss.ila=0 (no instance-level
-learning), --config.loss.correlation=false (plain distillation), --config.loss.skd=0 (none). The
-same command again resumes the run; metrics.jsonl in the run folder has one line every log_every
-steps.
+learning), --config.loss.correlation=false (plain distillation), --config.loss.skd=0 (none). With
+--config.cache.views=10 the teacher runs before the training, on 10 stored views of each image, and
+not in it (pskd.cache_teacher). The same command again resumes the run; metrics.jsonl in the run
+folder has one line every log_every steps.
 """
 
 from sbir import cli
