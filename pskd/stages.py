@@ -14,7 +14,7 @@ from pskd.checks import check_training
 from pskd.model import Head, TwoTokenNet, two_token_net
 from pskd.optimizer import make_optimizer
 from pskd.tasks import Batching, StudentTask, TeacherTask, init_net
-from pskd.teacher_cache import TeacherCache
+from pskd.teacher_cache import TeacherCache, cache_folder, fill_cache, is_cached
 from pskd.validation import CHOOSE_BY, make_scorer
 from pskd.views import Recipe
 from sbir import checkpoint, progress, run_folder, settings
@@ -24,7 +24,6 @@ from sbir.data.streams import class_batches, epoch_steps
 from sbir.data.zero_shot import open_zero_shot
 from sbir.mesh import make_mesh
 from sbir.settings import compute_dtype
-from sbir.teacher_key import parameters_sha256
 from sbir.train import Evaluate, train
 from sbir.types import Params, UserError
 
@@ -47,7 +46,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   task, mesh = make_task(config, plan.split), make_mesh(**config.mesh)
   stored = {}
   if is_cached(config) and not run_folder.is_finished(workdir, plan.steps):
-    cache = fill_cache(config, task, plan.source, mesh)
+    cache = fill_cache(config, read_run(config.teacher, "teacher"), task, plan.source, mesh)
     stored = {"num_views": cache.num_views, "join": cache.join}
     task = task._replace(teacher_params={})  # nobody needs them any more, on the host or a device
   train(
@@ -95,38 +94,8 @@ def cache_teacher(config: ConfigDict) -> TeacherCache:
       "add for instance --config.cache.views=10"
     )
   source, split = _open_training(config)
-  return fill_cache(config, make_task(config, split), source, make_mesh(**config.mesh))
-
-
-def is_cached(config: Mapping[str, Any]) -> bool:
-  """Returns whether the stage is a student's and asks for stored logits of its teacher."""
-  return config["stage"] == "student" and config["cache"]["views"] > 0
-
-
-def fill_cache(
-  config: ConfigDict, task: StudentTask, source: ResizedSource, mesh: Mesh
-) -> TeacherCache:
-  """Returns the teacher's logits of as many views as an image is shown in, all of them there. In
-  the teacher's own run folder, those that it made before it was trained on are removed."""
-  teacher = read_run(config.teacher, "teacher")
-  cache = TeacherCache(
-    config.cache.dir or Path(config.teacher) / "cache",
-    source,
-    task.recipe,
-    image_size=config.image_size,
-    num_views=min(config.cache.views, config.epochs),
-    seed=config.seed,
-    teacher={
-      "parameters": parameters_sha256(task.teacher_params),
-      "model": teacher.model.to_dict(),
-      "compute_dtype": teacher.compute_dtype,
-    },
-    num_classes=len(teacher.classes),
-  )
-  if not config.cache.dir:
-    cache.remove_older()
-  cache.fill(task.teacher, task.teacher_params, mesh)
-  return cache
+  task, mesh = make_task(config, split), make_mesh(**config.mesh)
+  return fill_cache(config, read_run(config.teacher, "teacher"), task, source, mesh)
 
 
 def _begin(config: ConfigDict, params: Params, num_heads: int) -> tuple[Params, Mapping[str, str]]:
@@ -162,6 +131,8 @@ def make_plan(config: ConfigDict, workdir: str | Path) -> Plan:
   found = {"classes": list(split.seen), "unseen_sha256": split.sha256, "steps": steps}
   recorded = config.to_dict() | found
   run_folder.check(workdir, recorded)
+  if is_cached(config):
+    run_folder.check_writable(cache_folder(config), "cache.dir")
   return Plan(source, split, steps, recorded)
 
 

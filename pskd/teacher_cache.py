@@ -10,14 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from pskd.model import TwoTokenNet
+from pskd.tasks import StudentTask
 from pskd.views import Recipe, stored_keys, training_view
 from sbir.data.padding import HostBatch
 from sbir.data.resized import ResizedSource
 from sbir.fill_rows import fill
 from sbir.mesh import put_replicated
 from sbir.stored_rows import StoredRows
+from sbir.teacher_key import parameters_sha256
 from sbir.types import Batch, Params
 
 WHAT = "logits of a PSKD teacher"
@@ -94,3 +97,41 @@ def _ask(
   keys = stored_keys(seed, batch["index"], batch["view"])
   view = training_view(keys, batch["image"], recipe, image_size)
   return model.apply({"params": params}, view).logits.astype(jnp.float32)
+
+
+def is_cached(config: Mapping[str, Any]) -> bool:
+  """Returns whether the stage is a student's and asks for stored logits of its teacher."""
+  return config["stage"] == "student" and config["cache"]["views"] > 0
+
+
+def cache_folder(config: Mapping[str, Any]) -> Path:
+  """Returns where a student's config has its teacher's logits."""
+  return Path(config["cache"]["dir"] or Path(config["teacher"]) / "cache")
+
+
+def fill_cache(
+  config: ConfigDict, teacher: ConfigDict, task: StudentTask, source: ResizedSource, mesh: Mesh
+) -> TeacherCache:
+  """Returns the teacher's logits of as many views as an image is shown in, all of them there.
+
+  `config` is the student's and `teacher` its teacher's. In the teacher's own run folder, logits
+  that it made before it was trained on are removed.
+  """
+  cache = TeacherCache(
+    cache_folder(config),
+    source,
+    task.recipe,
+    image_size=config.image_size,
+    num_views=min(config.cache.views, config.epochs),
+    seed=config.seed,
+    teacher={
+      "parameters": parameters_sha256(task.teacher_params),
+      "model": teacher.model.to_dict(),
+      "compute_dtype": teacher.compute_dtype,
+    },
+    num_classes=len(teacher.classes),
+  )
+  if not config.cache.dir:
+    cache.remove_older()
+  cache.fill(task.teacher, task.teacher_params, mesh)
+  return cache

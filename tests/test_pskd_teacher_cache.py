@@ -343,6 +343,7 @@ def test_a_finished_student_needs_neither_teacher_nor_cache(copied, tmp_path, ca
   ("settings", "message"),
   [
     ({"cache.views": "-1"}, "cache.views=-1 must be at least 0"),
+    ({"cache.views": "2", "cache.dir": __file__}, "test_pskd_teacher_cache.py is a file; choose"),
     ({"cache.views": "2", "loss.skd": "0"}, "with loss.skd=0 nobody asks it; set --config.cache.v"),
   ],
 )
