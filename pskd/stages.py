@@ -22,7 +22,7 @@ from sbir.data.class_splits import ClassSplit
 from sbir.data.resized import ResizedSource, resized
 from sbir.data.streams import class_batches, epoch_steps
 from sbir.data.zero_shot import open_zero_shot
-from sbir.mesh import make_mesh
+from sbir.mesh import check_batch_size, make_mesh
 from sbir.settings import compute_dtype
 from sbir.train import Evaluate, train
 from sbir.types import Params, UserError
@@ -44,6 +44,8 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   """
   plan = make_plan(config, workdir)
   task, mesh = make_task(config, plan.split), make_mesh(**config.mesh)
+  for num in _batch_sizes(config).values():
+    check_batch_size(num, mesh.size)  # before the teacher works for hours
   stored = {}
   if is_cached(config) and not run_folder.is_finished(workdir, plan.steps):
     cache = fill_cache(config, read_run(config.teacher, "teacher"), task, plan.source, mesh)

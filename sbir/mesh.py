@@ -50,18 +50,22 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
 
   Raises: UserError if the batch does not divide by the devices of this process.
   """
-  num_devices = len(mesh.local_devices)
   for batch_size in {len(value) for value in batch.values()}:
-    if batch_size % num_devices:
-      below = batch_size - batch_size % num_devices
-      nearest = f"{below} or {below + num_devices}" if below else f"{num_devices}"
-      raise UserError(
-        f"batch_size={batch_size} must divide by {num_devices} devices; nearest: {nearest}"
-      )
+    check_batch_size(batch_size, len(mesh.local_devices))
   layout = split_batch(mesh)
   return {
     name: jax.make_array_from_process_local_data(layout, value) for name, value in batch.items()
   }
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+  """Raises UserError unless every device gets as many rows of a batch."""
+  if batch_size % num_devices:
+    below = batch_size - batch_size % num_devices
+    nearest = f"{below} or {below + num_devices}" if below else f"{num_devices}"
+    raise UserError(
+      f"batch_size={batch_size} must divide by {num_devices} devices; nearest: {nearest}"
+    )
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:

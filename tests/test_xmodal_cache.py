@@ -9,6 +9,7 @@ import pytest
 from sbir import cli
 from sbir.data.resized import resized
 from sbir.data.sources import open_source
+from sbir.types import UserError
 from tests.xmodal_caches import COMMON, NOTHING_RANDOM, config_of, stored
 from tests.xmodal_runs import QUICK, start
 from xmodal import cache_teacher, stages, teacher_cache, train_teacher
@@ -204,3 +205,15 @@ def test_what_cannot_be_filled_is_refused_in_one_line(changes, message, teacher_
   said = capsys.readouterr().err
   assert stopped.value.code == 2 and message in said and said.splitlines()[-1].startswith("error: ")
   assert stored(teacher_run) == before
+
+
+def test_a_batch_that_does_not_divide_by_the_devices_is_refused_before_filling(
+  teacher_run, pairs, tmp_path, monkeypatch
+):
+  config = config_of("student", pairs, teacher=teacher_run, batch_size=6, mesh__fsdp=1)
+  mesh = stages.make_mesh()
+  four = type("FourDevices", (), {"size": 4, "local_devices": mesh.local_devices * 4})()
+  monkeypatch.setattr(stages, "make_mesh", lambda **_: four)
+  with pytest.raises(UserError, match="batch_size=6 must divide by 4 devices; nearest: 4 or 8"):
+    stages.train_stage(config, str(tmp_path / "student"))
+  assert not (teacher_run / "cache").exists() and not (tmp_path / "student").exists()

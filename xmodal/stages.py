@@ -14,7 +14,7 @@ from sbir import checkpoint, progress, run_folder, settings
 from sbir.data.pipeline import BatchIterator, train_batches
 from sbir.data.resized import ResizedSource, resized
 from sbir.data.sources import open_source
-from sbir.mesh import make_mesh
+from sbir.mesh import check_batch_size, make_mesh
 from sbir.nn.vit import ViT, check_image_size, vit
 from sbir.optim import make_optimizer
 from sbir.settings import check_word, compute_dtype
@@ -46,6 +46,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   check_training(config)
   run_folder.check(workdir, config)
   task, mesh = make_task(config), make_mesh(**config.mesh)
+  check_batch_size(config.batch_size, mesh.size)  # before the teacher works for hours
   caches = {}
   if is_cached(config) and not run_folder.is_finished(workdir, config.steps):
     caches = open_caches(config, task)
