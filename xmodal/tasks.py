@@ -59,13 +59,17 @@ class TeacherTask(NamedTuple):
   def loss(
     self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
   ) -> tuple[Scalar, LossOut]:
-    """Returns XAQC; the photo is encoded once, both sketches in one batch."""
+    """Returns XAQC; the photo is encoded once, sketches that get a gradient both in one batch."""
     view_key, photo_key, sketch_key = jax.random.split(key, 3)
     views = _fresh_views(view_key, batch, TRAINING_IMAGES, self.recipe)
     apply = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
     photo = apply("encode_photo", views["photo"])
-    sketches = jnp.concatenate([views["sketch"], views["sketch_positive"]])
-    anchor, positive = jnp.split(apply("encode_sketch", sketches), 2)
+    encode = lambda sketches: apply("encode_sketch", sketches)
+    if self.symmetric or self.both_sketches:
+      sketches = jnp.concatenate([views["sketch"], views["sketch_positive"]])
+      anchor, positive = jnp.split(encode(sketches), 2)
+    else:  # no gradient reaches the positive: in one batch it would be differentiated for nothing
+      anchor, positive = encode(views["sketch"]), encode(views["sketch_positive"])
     keep = (
       _keep(photo_key, photo, self.photo_drop),
       _keep(sketch_key, anchor, self.sketch_drop),
