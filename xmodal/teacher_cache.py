@@ -82,8 +82,7 @@ class TeacherCache:
     Raises: UserError, before anything is computed, if the folder cannot be written.
     """
     params = put_replicated(params, mesh) if self.rows.missing() else {}
-    fuse = jax.jit(functools.partial(_fuse, model, self._recipe, self._seed))
-    compute = functools.partial(fuse, params)
+    compute = functools.partial(_fuse, model, self._recipe, self._seed, params)
     fill(self.rows, self._load, compute, batch_size=batch_size, mesh=mesh, desc=desc)
 
   def remove_older(self) -> None:
@@ -128,6 +127,7 @@ class TeacherCache:
     }
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))  # compiled once for all splits seen alike
 def _fuse(
   model: Teacher, recipe: Recipe, seed: int, params: Params, batch: Batch
 ) -> Float[Array, "b 2 d"]:
