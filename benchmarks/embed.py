@@ -19,6 +19,10 @@ def run(options) -> dict[str, object]:
 
   from benchmarks.timing import interleaved
 
+  if options.rehearse:
+    small = {"num_pairs": 3, "batch": 4, "size": "micro", "image_size": 32}
+    with tempfile.TemporaryDirectory() as folder:
+      return measure(Path(folder), lambda ways: interleaved(ways, options.repeats), **small)
   is_cpu = jax.default_backend() == "cpu"
   num_pairs, batch = (NUM_PAIRS, BATCH) if is_cpu else (NUM_PAIRS_ACCELERATOR, BATCH_ACCELERATOR)
   with tempfile.TemporaryDirectory() as folder:

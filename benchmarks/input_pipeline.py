@@ -18,8 +18,9 @@ def run(options) -> dict[str, object]:
   """Returns images per second of each way."""
   from benchmarks.timing import interleaved
 
+  small = {"num_pairs": 4, "batch": 2, "large_side": 1400} if options.rehearse else {}
   with tempfile.TemporaryDirectory() as folder:
-    return measure(Path(folder), lambda ways: interleaved(ways, options.repeats))
+    return measure(Path(folder), lambda ways: interleaved(ways, options.repeats), **small)
 
 
 def measure(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import metrics
+from benchmarks import memory, metrics
 from sbir import cli
 from sbir.retrieval.presets import evaluate_categories
 
@@ -27,7 +27,7 @@ def test_embeddings_are_the_same_every_time():
 
 
 def test_the_peak_is_that_of_this_process():
-  assert 0.01 < metrics._peak_gb() < 100
+  assert 0.01 < memory.peak_gb() < 100
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""Ways of doing something, timed in turns, so that what slows the machine slows all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+class Timing(NamedTuple):
+  """How long one way took, in seconds."""
+
+  median: float
+  low: float
+  high: float
+  seconds: tuple[float, ...]  # turn by turn
+
+
+def interleaved(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
+  """Returns how long each way takes: A B A B ..., after a warm-up of each that is not counted.
+
+  A way blocks until what it has started is done; jax's results are waited for here.
+  """
+  taken: dict[str, list[float]] = {name: [] for name in ways}
+  for way in ways.values():
+    _finish(way())
+  for _ in range(repeats):
+    for name, way in ways.items():
+      begun = time.perf_counter()
+      _finish(way())
+      taken[name].append(time.perf_counter() - begun)
+  return {name: timing(seconds) for name, seconds in taken.items()}
+
+
+def timing(seconds: list[float]) -> Timing:
+  """Returns what these turns come to."""
+  return Timing(statistics.median(seconds), min(seconds), max(seconds), tuple(seconds))
+
+
+def rate(timing: Timing, num: int) -> dict[str, float]:
+  """Returns what is done in a second, of `num` things that took the time."""
+  return {"median": num / timing.median, "low": num / timing.high, "high": num / timing.low}
+
+
+def times_faster(fast: Timing, slow: Timing) -> dict[str, float]:
+  """Returns how many times faster one way is, turn against the turn beside it."""
+  ratios = [b / a for a, b in zip(fast.seconds, slow.seconds, strict=True)]
+  return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def spread(figure: Mapping[str, float], digits: int = 1) -> str:
+  """Returns a figure with its spread: "12.3 (11.9 to 12.8)"."""
+  median, low, high = (f"{figure[name]:.{digits}f}" for name in ("median", "low", "high"))
+  return f"{median} ({low} to {high})"
+
+
+def _finish(result: Any) -> None:
+  import jax
+
+  jax.block_until_ready(result)
