@@ -50,6 +50,8 @@ def main(argv: Sequence[str]) -> None:
   for name in names:
     _check_name(name)
   options = _options(args)
+  if options.rehearse:
+    _compile_quickly()
   from benchmarks import machine
 
   results: dict[str, object] = {"machine": machine.describe(argv)}
@@ -76,6 +78,12 @@ def _options(args: argparse.Namespace) -> Options:
 
     check(options)
   return options
+
+
+def _compile_quickly() -> None:
+  import jax
+
+  jax.config.update("jax_disable_most_optimizations", True)
 
 
 def _check_name(name: str) -> None:

@@ -13,6 +13,7 @@ IMAGE_SIZES, REHEARSED_SIZES = (256, 224), (40, 32)  # read, seen
 AUGMENT = {"crop": (0.14, 1.0), "flip": 0.5, "jitter": 0.8, "gray": 0.2, "blur": 0.1}
 LOOKS = {"solarise": 0.2, "gradients": False, "mean": (0.485, 0.456, 0.406)}
 RECIPE = {**AUGMENT, **LOOKS, "std": (0.229, 0.224, 0.225)}
+NOT_REHEARSED = {"jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarise": 0.0}  # slow to compile
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def _task(options: Options, half: int, dtype: str) -> Any:
     model=net,
     teacher=net,
     teacher_params={},
-    recipe=Recipe(**RECIPE),
+    recipe=Recipe(**RECIPE | (NOT_REHEARSED if options.rehearse else {})),
     image_size=_sizes(options)[1],
     batching=Batching(accumulation=1, skt_factor=1),
     smoothing=0.1,

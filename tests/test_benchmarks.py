@@ -3,11 +3,13 @@
 import json
 import types
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import memory, metrics
+from benchmarks.options import Options
 from sbir import cli
 from sbir.retrieval.presets import evaluate_categories
 
@@ -32,10 +34,17 @@ def test_the_peak_is_that_of_this_process():
 
 @pytest.fixture
 def toy(monkeypatch):
-  module = types.SimpleNamespace(
-    __doc__="A toy.", run=lambda: {"x": 1}, as_text=lambda r: f"x={r['x']}"
-  )
-  monkeypatch.setattr(benchmarks, "BENCHMARKS", {"toy": module, "other": module})
+  """Two benchmarks that note what they are told."""
+  told = []
+
+  def run(options):
+    told.append(options)
+    return {"x": options.repeats}
+
+  module = types.SimpleNamespace(__doc__="A toy.", run=run, as_text=lambda r: f"x={r['x']}")
+  monkeypatch.setattr(benchmarks, "NAMES", ("toy", "other"))
+  monkeypatch.setattr(benchmarks, "_module", lambda name: module)
+  return told
 
 
 def call(*argv):
@@ -45,20 +54,62 @@ def call(*argv):
 
 
 def test_a_named_benchmark_is_run_printed_and_written(toy, tmp_path, capsys):
-  assert call("toy", "--json", str(tmp_path / "new" / "a.json")) == 0
-  assert capsys.readouterr().out == "x=1\n"
-  written = json.loads((tmp_path / "new" / "a.json").read_text())
-  assert written["toy"] == {"x": 1} and "cpus" in written["machine"]
+  path = tmp_path / "new" / "a.json"
+  assert call("toy", "--json", str(path), "--repeats", "3") == 0
+  assert capsys.readouterr().out.endswith("\nx=3\n")
+  written = json.loads(path.read_text())
+  assert written["toy"] == {"x": 3} and len(toy) == 1
 
 
-def test_an_unknown_name_is_refused_before_anything_runs(toy, capsys):
-  assert call("toy", "othr") == 2
+def test_without_a_name_all_are_run(toy, tmp_path):
+  call("--json", str(tmp_path / "a.json"))
+  assert list(json.loads((tmp_path / "a.json").read_text())) == ["machine", "toy", "other"]
+
+
+def test_every_benchmark_is_told_the_options(toy):
+  call("toy", "--repeats", "2", "--batch", "4", "--rehearse")
+  assert toy == [Options(repeats=2, batch=4, rehearse=True)]
+
+
+def test_what_was_measured_before_one_fails_is_kept(toy, tmp_path, monkeypatch):
+  sound = benchmarks._module("toy")
+  broken = types.SimpleNamespace(__doc__="Fails.", run=lambda options: 1 / 0, as_text=str)
+  monkeypatch.setattr(benchmarks, "_module", {"toy": sound, "other": broken}.get)
+  with pytest.raises(ZeroDivisionError):
+    benchmarks.main(["--json", str(tmp_path / "a.json")])
+  assert "toy" in json.loads((tmp_path / "a.json").read_text())
+
+
+def test_machine_and_versions_go_with_the_figures(toy, tmp_path, capsys):
+  call("toy", "--json", str(tmp_path / "a.json"))
+  machine = json.loads((tmp_path / "a.json").read_text())["machine"]
+  assert machine["command"] == f"python -m benchmarks toy --json {tmp_path}/a.json"
+  assert machine["cpus"] >= 1 and machine["devices"] == ["cpu"] and machine["driver"] == ""
+  assert machine["versions"]["jax"] == jax.__version__ and "numpy" in machine["versions"]
+  text = capsys.readouterr().out
+  assert machine["date"] in text and machine["git"] in text and jax.__version__ in text
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["toy", "othr"], "benchmark 'othr' must be one of: toy, other; nearest: other"),
+    (["toy", "--repeats", "0"], "--repeats 0 must be at least 1"),
+    (["toy", "--batch", "-1"], "--batch -1 must be at least 0"),
+    (
+      ["toy", "--compare", "torch", "--torch-python", "/no/python"],
+      "--torch-python /no/python is no Python that has torch; make one with ./launch.sh bench",
+    ),
+  ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(toy, capsys, arguments, message):
+  assert call(*arguments) == 2
   output = capsys.readouterr()
-  assert output.out == ""
-  assert output.err == "error: benchmark 'othr' must be one of: toy, other; nearest: other\n"
+  assert (output.out, output.err, toy) == ("", f"error: {message}\n", [])
 
 
 def test_help_teaches_the_names(capsys):
   assert call("--help") == 0
   text = capsys.readouterr().out
-  assert "metrics   All category metrics at the size of TU-Berlin" in text and "--json" in text
+  assert "metrics                  All category metrics at the size of TU-Berlin" in text
+  assert all(f"  {name} " in text for name in benchmarks.NAMES)
