@@ -19,8 +19,12 @@ TRAINING_IMAGES = ("photo", "sketch", "sketch_positive")
 OWN_IMAGES = {"photo": ("photo",), "sketch": ("sketch", "sketch_positive")}
 # The sketches whose pairs with the photo its teacher must see for that.
 PAIRED_SKETCHES = {"photo": ("sketch",), "sketch": ("sketch", "sketch_positive")}
+# Where a batch of stored views says which sketches these are.
+INDEX = {"sketch": "sketch_index", "sketch_positive": "sketch_positive_index"}
 # Where a batch has the teacher's vectors of the pairs with these.
 TARGETS = {"sketch": "target", "sketch_positive": "target_positive"}
+
+Views = Mapping[str, Float[Array, "b s s 3"]]
 
 
 class TeacherTask(NamedTuple):
@@ -149,13 +153,10 @@ class StudentTask(NamedTuple):
     self, params: Params, extra: Extra, frozen: Params, batch: Batch, key: Key
   ) -> tuple[Scalar, LossOut]:
     """Returns the weighted sum of XAQC, XMRD distance and XMRD angle against the same views."""
-    b, own = len(batch["id"]), OWN_IMAGES[self.modality]
-    keys = stored_keys(self.seed, batch) if "view" in batch else fresh_keys(key, b)
-    sketches = PAIRED_SKETCHES[self.modality]
-    seen = own if "target" in batch else ("photo", *sketches)
-    views = training_views(keys, {name: batch[name] for name in seen}, self.recipe)
-    points = self.model.apply({"params": params}, jnp.concatenate([views[name] for name in own]))
-    targets = self._targets(frozen, batch, views, sketches)
+    b, pairs = len(batch["id"]), self._pairs(batch, key)
+    own = [pair[self.modality] for pair in pairs]
+    points = self.model.apply({"params": params}, jnp.concatenate(own))
+    targets = self._targets(frozen, batch, pairs)
     parts = {
       "xaqc": self._xaqc(points, targets, batch, extra["queue"]),
       "xmrd_distance": losses.xmrd_distance(points[:b], targets[:b]),
@@ -179,21 +180,32 @@ class StudentTask(NamedTuple):
     settings = {"temperature": self.temperature, "in_batch": self.in_batch}
     return losses.xaqc(query, key, ids, keys, **settings)
 
-  def _targets(
-    self,
-    frozen: Params,
-    batch: Batch,
-    views: Mapping[str, Float[Array, "b s s 3"]],
-    sketches: Sequence[str],
-  ) -> Float[Array, "m*b d"]:
-    """Returns the teacher's vectors of (photo, sketch) for each of m sketches by name, fixed."""
+  def _pairs(self, batch: Batch, key: Key) -> list[Views]:
+    """Returns the views of each pair that the losses look at, without what nobody looks at where
+    the teacher's vectors are in the batch."""
+    seen = (self.modality,) if "target" in batch else ("photo", "sketch")
+    fresh, pairs = fresh_keys(key, len(batch["id"])), []
+    for sketch in PAIRED_SKETCHES[self.modality]:
+      keys = {"photo": fresh["photo"], "sketch": fresh[sketch]}
+      if "view" in batch:
+        keys = stored_keys(self.seed, batch[INDEX[sketch]], batch["view"])
+      images = {name: batch[sketch if name == "sketch" else name] for name in seen}
+      pairs.append(training_views(keys, images, self.recipe))
+    return pairs
+
+  def _targets(self, frozen: Params, batch: Batch, pairs: Sequence[Views]) -> Float[Array, "m*b d"]:
+    """Returns the teacher's vectors of each of m pairs, fixed."""
     if "target" in batch:
-      stored = jnp.concatenate([batch[TARGETS[name]] for name in sketches])
-      return jax.lax.stop_gradient(stored)
+      stored = [batch[TARGETS[sketch]] for sketch in PAIRED_SKETCHES[self.modality][: len(pairs)]]
+      return jax.lax.stop_gradient(jnp.concatenate(stored))
     apply = lambda method, *inputs: self.teacher.apply({"params": frozen}, *inputs, method=method)
-    photo = apply("encode_photo", views["photo"])
-    sketch = apply("encode_sketch", jnp.concatenate([views[name] for name in sketches]))
-    fused = apply("fuse", jnp.concatenate([photo] * len(sketches)), sketch)
+    photos = [pair["photo"] for pair in pairs]
+    if "view" not in batch:  # of a fresh photo all pairs have the same view: it is encoded once
+      photos = photos[:1]
+    photo = apply("encode_photo", jnp.concatenate(photos))
+    photo = jnp.concatenate([photo] * (len(pairs) // len(photos)))
+    sketch = apply("encode_sketch", jnp.concatenate([pair["sketch"] for pair in pairs]))
+    fused = apply("fuse", photo, sketch)
     return jax.lax.stop_gradient(fused[target_branch(self.modality, self.target)])
 
   def embed(self, params: Params, batch: Batch) -> dict[str, Embeddings]:
@@ -205,7 +217,7 @@ class StudentTask(NamedTuple):
     """Returns (student, teacher): the student's output must find the teacher's fused vector."""
     names = () if "target" in batch else ("photo", "sketch")
     views = {name: plain_view(batch[name], self.recipe) for name in names}
-    targets = self._targets(frozen, batch, views, ("sketch",))
+    targets = self._targets(frozen, batch, [views])
     return self.embed(params, batch)[self.modality], targets
 
 

@@ -117,11 +117,10 @@ class TeacherCache:
 
   def _load(self, numbers: Int[np.ndarray, "b"]) -> HostBatch:
     views, places = np.divmod(numbers, len(self._pairs))
-    id, photo, sketch, _ = self._pairs[places].T
+    _, photo, sketch, _ = self._pairs[places].T
     return {
       "photo": self._source.images(photo),
       "sketch": self._source.images(sketch),
-      "id": id.copy(),
       "sketch_index": sketch.copy(),
       "view": views.astype(np.int32),
     }
@@ -132,5 +131,5 @@ def _fuse(
   model: Teacher, recipe: Recipe, seed: int, params: Params, batch: Batch
 ) -> Float[Array, "b 2 d"]:
   images = {name: batch[name] for name in ("photo", "sketch")}
-  views = training_views(stored_keys(seed, batch), images, recipe)
+  views = training_views(stored_keys(seed, batch["sketch_index"], batch["view"]), images, recipe)
   return jnp.stack(model.apply({"params": params}, views["photo"], views["sketch"]), axis=1)

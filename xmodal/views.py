@@ -1,8 +1,9 @@
 """What the networks see of a batch: the images recoloured, moved and normalised, on the device.
 
 Every image of a view is drawn from a key of its own. Of a fresh view that is a row of the step's
-key; of a stored view, number v of image i, it is a function of (seed, i, v) alone, so that it can
-be made again at any time: by a teacher before the training, and by the student in it.
+key; of a stored view, number v of a sketch and its photo, it is a function of (seed, sketch, v)
+alone, so that it can be made again at any time: by a teacher before the training, and by the
+student in it.
 """
 
 from collections.abc import Mapping
@@ -13,9 +14,9 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from sbir.data import augment, colour
 from sbir.data.gradients import oriented_gradients
-from sbir.types import Batch, Key
+from sbir.types import Key
 
-INDEX = {"photo": "id", "sketch": "sketch_index", "sketch_positive": "sketch_positive_index"}
+IMAGES = ("photo", "sketch", "sketch_positive")
 STORED = 0x5EED  # keeps the keys of stored views apart from all others that a seed gives
 
 
@@ -48,20 +49,17 @@ def plain_view(images: UInt8[Array, "b s s 3"], recipe: Recipe) -> Float[Array, 
 
 def fresh_keys(key: Key, b: int) -> dict[str, Key]:
   """Returns {"photo", "sketch", "sketch_positive": b keys}, for views that were never seen."""
-  parts = jax.random.split(key, len(INDEX))
-  return {name: jax.random.split(part, b) for name, part in zip(INDEX, parts, strict=True)}
+  parts = jax.random.split(key, len(IMAGES))
+  return {name: jax.random.split(part, b) for name, part in zip(IMAGES, parts, strict=True)}
 
 
-def stored_keys(seed: int, batch: Batch) -> dict[str, Key]:
-  """Returns the keys of the stored views that `batch` names: those of each image's index into the
-  source's records and "view". Of "sketch_positive" only if its index is there."""
+def stored_keys(seed: int, sketch_index: Int[Array, "b"], view: Int[Array, "b"]) -> dict[str, Key]:
+  """Returns {"photo", "sketch": b keys} of the stored views `view` of sketches, by their index into
+  the source's records, and of their photos: a photo has other views beside each of its sketches."""
   base = jax.random.fold_in(jax.random.key(seed), STORED)
-
-  def keys_of(index: Int[Array, "b"]) -> Key:
-    of_one = lambda i, view: jax.random.fold_in(jax.random.fold_in(base, i), view)
-    return jax.vmap(of_one)(index, batch["view"])
-
-  return {name: keys_of(batch[column]) for name, column in INDEX.items() if column in batch}
+  of_one = lambda i, v: jax.random.split(jax.random.fold_in(jax.random.fold_in(base, i), v))
+  keys = jax.vmap(of_one)(sketch_index, view)
+  return {"photo": keys[:, 0], "sketch": keys[:, 1]}
 
 
 def training_views(
