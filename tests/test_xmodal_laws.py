@@ -171,6 +171,13 @@ def test_the_angle_loss_and_its_gradient_are_those_of_the_definition(num, seed):
   np.testing.assert_allclose(our_gradient, gradient, atol=1e-5 * np.abs(gradient).max())
 
 
+def test_the_gradient_of_the_angle_loss_is_rounded_little_at_the_published_width():
+  pair = points(0, 40, 768), points(1, 40, 768)
+  _, gradient = value_and_gradient_by_definition(*pair)
+  ours = jax.jit(jax.grad(xmrd_angle))(*pair)
+  np.testing.assert_allclose(ours, gradient, atol=1e-6 * np.abs(gradient).max())
+
+
 def test_where_points_coincide_the_angle_loss_has_the_gradient_of_the_definition():
   student, teacher = points(0), points(1)
   student[3], teacher[5] = student[1], teacher[0]
