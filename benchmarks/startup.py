@@ -50,7 +50,7 @@ def as_text(result: dict) -> str:
   steps = result["first_step"]
   if steps is not None:
     lines.append(
-      f"  the demo's first step: {spread(steps['warm'], 1)} s with a warm compilation cache "
+      f"  the demo's first step: {spread(steps['warm'])} s with a warm compilation cache "
       f"(target: below {goals['first_step']:g}), {steps['cold']:.1f} s with an empty one"
     )
   return "\n".join(lines)

@@ -47,8 +47,9 @@ def times_faster(fast: Timing, slow: Timing) -> dict[str, float]:
   return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
-def spread(figure: Mapping[str, float], digits: int = 1) -> str:
-  """Returns a figure with its spread: "12.3 (11.9 to 12.8)"."""
+def spread(figure: Mapping[str, float], digits: int | None = None) -> str:
+  """Returns a figure with its spread: "12.3 (11.9 to 12.8)"; below 10 with two digits."""
+  digits = (1 if figure["median"] >= 10 else 2) if digits is None else digits
   median, low, high = (f"{figure[name]:.{digits}f}" for name in ("median", "low", "high"))
   return f"{median} ({low} to {high})"
 

@@ -59,7 +59,7 @@ def as_text(result: dict) -> str:
     f"xmrd_angle: {result['points']} points of width {result['width']}, forward and backward, "
     "fresh processes\n"
     f"  {seconds['ours']:.3f} s against {seconds['direct']:.3f} s of the direct form: "
-    f"{spread(result['times_faster'])} times (target: {goals['times_faster']:.0f})\n"
+    f"{spread(result['times_faster'], 1)} times (target: {goals['times_faster']:.0f})\n"
     f"  peak memory {peaks['ours']:.2f} GB against {peaks['direct']:.2f} GB: "
     f"{result['memory']:.3f} of it (target: {goals['memory']:g}); with jax loaded and nothing done "
     f"{result['empty_gb']:.2f} GB\n"

@@ -45,7 +45,8 @@ def test_the_median_is_given_with_the_fastest_and_the_slowest_turn():
   assert timing.timing([3.0, 1.0, 2.0]) == Timing(2.0, 1.0, 3.0, (3.0, 1.0, 2.0))
   rate = timing.rate(Timing(2.0, 1.0, 4.0, ()), 8)
   assert rate == {"median": 4.0, "low": 2.0, "high": 8.0}
-  assert timing.spread(rate) == "4.0 (2.0 to 8.0)"
+  assert timing.spread(rate) == "4.00 (2.00 to 8.00)"
+  assert timing.spread({"median": 12.0, "low": 9.0, "high": 14.0}) == "12.0 (9.0 to 14.0)"
 
 
 def test_ratios_are_of_turns_beside_each_other():
