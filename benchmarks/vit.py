@@ -1,5 +1,6 @@
 """Plain ViTs under an optimiser or not, and the same in PyTorch: what both vit benchmarks run."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from benchmarks.options import Options, batch_size, compute_dtypes, rehearsed_size
@@ -30,6 +31,16 @@ def shapes(options: Options) -> list[Shape]:
     Shape(name, size, patch, 224, batch_size(options, cpu=on_cpu, accelerator=on_accelerator))
     for name, size, patch, on_cpu, on_accelerator in networks
   ]
+
+
+class Case(NamedTuple):
+  """One network in one dtype, and what it is given."""
+
+  name: str  # what the way is called
+  shape: Shape
+  dtype: str
+  task: "ClassifierTask"
+  batch: dict[str, Any]
 
 
 class ClassifierTask(NamedTuple):
@@ -93,14 +104,12 @@ def make_optimizer() -> Any:
   return make_optimizer("adamw", steps=1000, **settings)
 
 
-def each(options: Options) -> list[tuple[Shape, str]]:
-  """Returns every shape in every dtype."""
-  return [(shape, dtype) for shape in shapes(options) for dtype in compute_dtypes(options)]
-
-
-def label(shape: Shape, dtype: str) -> str:
-  """Returns what a way is called."""
-  return f"{shape.name} b{shape.batch} {dtype}"
+def each(options: Options) -> Iterator[Case]:
+  """Yields every shape in every dtype."""
+  for shape in shapes(options):
+    for dtype in compute_dtypes(options):
+      name = f"{shape.name} b{shape.batch} {dtype}"
+      yield Case(name, shape, dtype, make_task(shape, dtype), make_batch(shape))
 
 
 def described(options: Options) -> list[dict[str, Any]]:

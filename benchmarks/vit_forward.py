@@ -12,12 +12,7 @@ def run(options: Options) -> dict[str, Any]:
 
   ways, pairs, differences, outputs = {}, {}, {}, {}
   with torch_side.programs(options) as start:
-    for shape, dtype in vit.each(options):
-      task, batch, name = (
-        vit.make_task(shape, dtype),
-        vit.make_batch(shape),
-        vit.label(shape, dtype),
-      )
+    for name, shape, dtype, task, batch in vit.each(options):
       params, forward, call = _forward(task, batch)
       ways[name] = Way(call, shape.batch, forward, dtype)
       outputs.setdefault(shape.name, {})[dtype] = call()

@@ -14,12 +14,7 @@ def run(options: Options) -> dict[str, Any]:
 
   ways, pairs, differences, losses = {}, {}, {}, {}
   with torch_side.programs(options) as start:
-    for shape, dtype in vit.each(options):
-      task, batch, name = (
-        vit.make_task(shape, dtype),
-        vit.make_batch(shape),
-        vit.label(shape, dtype),
-      )
+    for name, shape, dtype, task, batch in vit.each(options):
       training = Training(task, vit.make_optimizer(), batch)
       params = jax.device_get(training.state.params)
       first = [float(training()["loss"]) for _ in range(vit.STEPS_COMPARED)]

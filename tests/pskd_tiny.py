@@ -18,6 +18,7 @@ from pskd.stages import make_recipe
 from pskd.tasks import Batching, StudentTask, TeacherTask, init_net
 from sbir import mesh, trees
 from sbir.step import TrainState, make_train_step
+from tests.xmodal_tiny import quick_jit
 
 WIDTH, IMAGE, PATCH, CLASSES = 24, 16, 8, 5
 PUBLISHED = student_config.get_config("sketchy21")
@@ -109,6 +110,16 @@ def run_steps(task, batches, optimizer=None):
     state, metrics = train_step(state, frozen, mesh.put_batch(batch, everywhere))
     rows.append({name: float(value) for name, value in metrics.items()})
   return state, frozen, rows
+
+
+def outcome(task, batch):
+  """Returns the loss and its gradient; the step's key must not matter."""
+  run = quick_jit(jax.value_and_grad(lambda p, f, k: task.loss(p, {}, f, batch, k)[0]))
+  frozen = task.frozen(jax.random.key(0), batch)
+  loss, grads = run(random_params(task.model, seed=1), frozen, jax.random.key(2))
+  other, _ = run(random_params(task.model, seed=1), frozen, jax.random.key(3))
+  assert other == loss
+  return float(loss), grads
 
 
 def two_steps():

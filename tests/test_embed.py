@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sbir.embed import embed_images
+from tests.lazy_results import Lazy
 from tests.paths import REPO
 
 
@@ -73,17 +74,9 @@ def test_a_mesh_gives_the_same_rows_though_a_batch_does_not_divide_by_its_device
 def test_the_next_batch_is_sent_before_the_last_one_is_fetched():
   events = []
 
-  class Lazy:
-    def __init__(self, number):
-      self.number = number
-
-    def __array__(self, dtype=None, copy=None):
-      events.append(f"fetch {self.number}")
-      return np.zeros((1, 2), np.float32)
-
   def embed(image):
     events.append(f"send {int(image[0, 0, 0, 0])}")
-    return Lazy(int(image[0, 0, 0, 0]))
+    return Lazy(int(image[0, 0, 0, 0]), events)
 
   embed_images(embed, batches([0, 1, 2], 1), [0, 1, 2])
   assert events == ["send 0", "send 1", "fetch 0", "send 2", "fetch 1", "fetch 2"]

@@ -10,6 +10,7 @@ import pytest
 
 from sbir.mesh import make_mesh
 from sbir.overlap import overlapped
+from tests.lazy_results import Lazy
 from tests.paths import REPO
 
 
@@ -52,14 +53,6 @@ def test_the_mask_stays_on_the_host():
 def test_a_result_is_fetched_once_the_next_batches_are_under_way(in_flight, expected):
   events = []
 
-  class Lazy:
-    def __init__(self, number):
-      self.number = number
-
-    def __array__(self, dtype=None, copy=None):
-      events.append(f"fetch {self.number}")
-      return np.zeros((1, 2), np.float32)
-
   def make():
     for number in range(3):
       events.append(f"make {number}")
@@ -67,7 +60,7 @@ def test_a_result_is_fetched_once_the_next_batches_are_under_way(in_flight, expe
 
   def send(batch):
     events.append(f"send {int(batch['number'][0])}")
-    return Lazy(int(batch["number"][0]))
+    return Lazy(int(batch["number"][0]), events)
 
   list(overlapped(send, make(), in_flight=in_flight))
   assert ", ".join(events) == expected

@@ -19,7 +19,7 @@ def attend(
 
   Where `keep` is False the key is not looked at; every row of `keep` needs at least one True.
   The softmax runs in float32 whatever the inputs are. On a GPU bfloat16 runs in cuDNN's fused
-  kernel; on the CPU, where it is 2.3 times faster, in `_head_by_head` (benchmarks/RESULTS.md).
+  kernel; on the CPU all runs in `_head_by_head`, which is faster there (benchmarks/RESULTS.md).
   """
   split = lambda x: x.reshape(*x.shape[:2], num_heads, -1)
   heads = split(query), split(key), split(value)
