@@ -158,6 +158,39 @@ def value_and_gradient_by_definition(student, teacher):
     return exact(student.astype(np.float64), teacher.astype(np.float64))
 
 
+def distances_by_definition(student, teacher):
+  """The distance loss as it is defined, difference by difference."""
+
+  def relative(corners):
+    away = ~np.eye(len(corners), dtype=bool)
+    arms = corners[:, None] - corners
+    lengths = jnp.where(away, jnp.sqrt(jnp.where(away, jnp.sum(arms**2, axis=-1), 1.0)), 0.0)
+    return lengths * away.sum() / lengths.sum()
+
+  return jnp.mean(smooth_l1(relative(student) - jax.lax.stop_gradient(relative(teacher))))
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-5], ids=["far", "near", "all but coinciding"])
+@FEW
+@given(seed=SEEDS)
+def test_the_distance_loss_and_its_gradient_are_exact_however_near_two_points_are(apart, seed):
+  """Of one photo seen with two sketches a teacher may have nearly the same vector twice."""
+  pair = points(seed, 8, 96), points(seed + 1, 8, 96)
+  for corners, step in zip(pair, points(seed + 2, 2, 96), strict=True):
+    corners[1] = corners[0] + np.float32(apart) * step
+  with jax.enable_x64(True):
+    exact = jax.jit(jax.value_and_grad(distances_by_definition))
+    loss, gradient = exact(*(corners.astype(np.float64) for corners in pair))
+  ours, our_gradient = jax.jit(jax.value_and_grad(xmrd_distance))(*pair)
+  assert float(ours) == pytest.approx(float(loss), rel=1e-5)
+  np.testing.assert_allclose(our_gradient, gradient, atol=1e-5 * np.abs(gradient).max())
+
+
+def test_differences_of_all_pairs_never_exist_at_once():
+  biggest = largest_array(jax.grad(xmrd_distance), points(0, 40, 8), points(1, 40, 8))
+  assert biggest <= 40 * 40
+
+
 # Fewer corners than are taken together, as many, and numbers that do not divide by them.
 @pytest.mark.parametrize("num", [3, 6, 8, 13, 32])
 @FEW

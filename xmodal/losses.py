@@ -110,18 +110,37 @@ def _check_group(student: Float[Array, "b d"], least: int, why: str) -> None:
 
 
 def _relative_distances(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
-  # Squared distances are clamped at 1e-12 before the root, as the source has it: the root of a
-  # clamped zero would have an infinite gradient.
-  gram = _centred_gram(points)
-  squared_norm = jnp.diagonal(gram)
-  squared = squared_norm[:, None] + squared_norm - 2 * gram
+  # From differences. From a Gram matrix, as the source has it, two vectors of one photo that nearly
+  # coincide come out as far apart as the root of the rounding: a change of 1e-6 in the vectors then
+  # moves the loss by 4e-4. Squares are clamped at 1e-12 before the root, as in the source: the root
+  # of zero would have an infinite gradient.
+  squared = _squared_distances(points)
   off_diagonal = ~jnp.eye(points.shape[0], dtype=bool)
   distances = jnp.where(off_diagonal, jnp.sqrt(jnp.maximum(squared, 1e-12)), 0.0)
   return distances * (off_diagonal.sum() / distances.sum())
 
 
+@jax.custom_vjp
+def _squared_distances(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
+  # Row by row, in the backward pass too: b x b x d differences never exist. At b = 512, d = 768 on
+  # two CPU cores 0.13 s and 3 MB; differentiated by jax 2 s, or 0.8 GB where it keeps them.
+  return jax.lax.map(lambda point: jnp.sum((point[:, None] - points.T) ** 2, axis=0), points)
+
+
+def _squared_forward(points: Float[Array, "b d"]) -> tuple[Array, Array]:
+  return _squared_distances(points), points
+
+
+def _squared_backward(points: Float[Array, "b d"], gradient: Float[Array, "b b"]) -> tuple[Array]:
+  both = gradient + gradient.T
+  return (2 * jax.lax.map(lambda row: row[1] @ (row[0] - points), (points, both)),)
+
+
+_squared_distances.defvjp(_squared_forward, _squared_backward)
+
+
 def _centred_gram(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
-  # Centring changes no distance and no angle, and keeps the cancellation in float32 small when all
+  # Centring changes no angle, and keeps the cancellation in float32 small when all
   # points share a large mean. So does the rest: a GPU would multiply in less than float32, and a
   # sum of 768 squares is rounded seven times less as a sum than as a product's diagonal.
   points = points - points.mean(axis=0)
