@@ -35,6 +35,7 @@ def shared() -> ConfigDict:
       "log_every": 100,
       "eval_every": 0,
       "keep": 2,  # newest checkpoints to keep
+      "skip_nonfinite": 0,  # so many steps in a row may have no finite gradient: they are left out
       "log_tensorboard": True,
       "data": data(),
       # What to begin from: "random", or weights of a kind ("augreg", "timm", "dino", "deit",

@@ -15,6 +15,7 @@ from sbir.data.records import photo_indices, sketch_indices
 from sbir.data.resized import ResizedSource
 from sbir.embed import EmbedFn, embed_images
 from sbir.mesh import replicated
+from sbir.processes import share
 from sbir.types import Params
 
 
@@ -45,7 +46,11 @@ class Embedder:
     """
     indices = {"photo": photo_indices, "sketch": sketch_indices}[modality](source)
     batches = eval_batches(
-      source, indices, image_size=source.image_size, batch_size=min(batch_size, len(indices))
+      source,
+      indices,
+      image_size=source.image_size,
+      batch_size=min(batch_size, len(indices)),
+      share=share(),
     )
     embed: EmbedFn = lambda images: self._embed(params, images)
     desc = {"photo": "embed photos", "sketch": "embed sketches"}[modality]

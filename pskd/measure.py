@@ -1,5 +1,6 @@
 """Measures a trained network on classes it has never seen."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from pskd.networks import Network, load_network
 from pskd.pictures import draw, write_page
 from pskd.prototypes import correlation_matrix, prototypes_of
 from pskd.stages import make_recipe, open_part
-from sbir import run_folder
+from sbir import processes, run_folder
 from sbir.category_report import save_report
 from sbir.data.class_splits import ClassSplit
 from sbir.data.resized import ResizedSource
@@ -52,6 +53,20 @@ def evaluate_network(config: ConfigDict, workdir: str | Path) -> CategoryReport:
   _check_bits(config, network)
   test = open_test(config, network)
   report, query, gallery = measure(config, network, test)
+  save = functools.partial(_save, config, workdir, network, test, report, query, gallery)
+  processes.on_first(save)
+  return report
+
+
+def _save(
+  config: ConfigDict,
+  workdir: str | Path,
+  network: Network,
+  test: Test,
+  report: CategoryReport,
+  query: Embedded,
+  gallery: Embedded,
+) -> None:
   run_folder.open_run(workdir, config)
   about = describe(config, network, test)
   sketches = [r.key for r in test.queries.records if r.modality == "sketch"]
@@ -70,7 +85,6 @@ def evaluate_network(config: ConfigDict, workdir: str | Path) -> CategoryReport:
     seed=config.seed,
   )
   write_page(Path(workdir), report, about, f"{config.data.name}: photos of unseen classes")
-  return report
 
 
 def _check_bits(config: ConfigDict, network: Network) -> None:

@@ -55,6 +55,7 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results
   from pskd.measure import evaluate_network, measure_untrained
   from pskd.package_run import package_run
   from pskd.stages import train_stage
+  from sbir import processes
   from sbir.package_folder import write_package
   from sbir.retrieval.category_stats import chance
 
@@ -69,7 +70,7 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results
   )
   select = configs["evaluation"].select
   package = package_run(folder / "student", folder / "evaluation", select=select)
-  write_package(folder / PACKAGE, package)
+  processes.on_first(lambda: write_package(folder / PACKAGE, package))
   rows = {
     "chance": chance(student),
     "untrained": measure_untrained(configs["evaluation"]).metrics,

@@ -23,8 +23,9 @@ from sbir.data.resized import ResizedSource, resized
 from sbir.data.streams import class_batches, epoch_steps
 from sbir.data.zero_shot import open_zero_shot
 from sbir.mesh import check_batch_size, make_mesh
+from sbir.processes import share
 from sbir.settings import compute_dtype
-from sbir.train import Evaluate, train
+from sbir.train import Evaluate, newest_sound_step, train
 from sbir.types import Params, UserError
 
 PHOTOS_OF_RATE = 256  # the batch that optimizer.lr is meant for
@@ -43,6 +44,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   Raises: UserError for whatever in the config, the data or the run folder cannot work.
   """
   plan = make_plan(config, workdir)
+  newest_sound_step(workdir)  # what is done is asked of the folder below
   task, mesh = make_task(config, plan.split), make_mesh(**config.mesh)
   for num in _batch_sizes(config).values():
     check_batch_size(num, mesh.size)  # before the teacher works for hours
@@ -64,6 +66,8 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
       image_size=plan.source.image_size,
       seed=config.seed,
       num_threads=config.data.num_threads,
+      process_index=share().index,
+      process_count=share().count,
       **_batch_sizes(config),
       **stored,
     ),
@@ -79,6 +83,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     choose_by=CHOOSE_BY,
     warm_start=lambda params: _begin(config, params, task.model.backbone.num_heads),
     keep=config.keep,
+    skip_nonfinite=config.skip_nonfinite,
     log_tensorboard=config.log_tensorboard,
     desc=config.stage,
   )

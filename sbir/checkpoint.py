@@ -5,15 +5,21 @@ three parts, committed together: "params" (readable without knowing the optimise
 (step, opt_state, extra, key) and "batches" (the data iterator's state, JSON).
 """
 
+import contextlib
+import errno
+import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
-from sbir import run_folder
+from sbir import checksums, processes, progress, run_folder
 from sbir.types import Params, UserError
 
 NUM_MISSES_SHOWN = 8
@@ -36,13 +42,16 @@ class Checkpoints:
       enable_async_checkpointing=False,
       cleanup_tmp_directories=True,
     )
-    self._folder = _folder(workdir)
+    self._workdir, self._folder = Path(workdir).absolute(), _folder(workdir)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def save(
     self, step: int, params: Params, rest: Any, batches: Any, *, score: float | None = None
   ) -> None:
-    """Saves all three parts in one commit; `batches` must be JSON, `score` better when higher."""
+    """Saves all three parts in one commit; `batches` must be JSON, `score` better when higher.
+
+    Raises: UserError if there is no room; what was saved before stays.
+    """
     if step in self._manager.all_steps():
       return
     parts = ocp.args.Composite(
@@ -51,7 +60,14 @@ class Checkpoints:
       batches=ocp.args.JsonSave(batches),
     )
     metrics = None if score is None else {"score": float(score)}
-    self._manager.save(step, args=parts, force=True, metrics=metrics)
+    try:
+      with _without_logs():
+        self._manager.save(step, args=parts, force=True, metrics=metrics)
+      processes.on_first(lambda: checksums.record(self._workdir, step))
+    except Exception as error:  # tensorstore wraps the system's error in its own
+      if not _is_full(error):
+        raise
+      raise self._no_room(step) from error
 
   def restore(self, step: int, params: Params, rest: Any) -> tuple[Params, Any, Any]:
     """Returns (params, rest, batches) of `step`, laid out as the abstract `params` and `rest` say.
@@ -74,6 +90,19 @@ class Checkpoints:
       ) from error
     return restored.params, _with_empty(restored.rest, rest), restored.batches
 
+  def _no_room(self, step: int) -> UserError:
+    """Removes what was half written of `step`; returns what to tell."""
+    self.close()  # Orbax's threads may be writing still
+    for path in self._folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+      shutil.rmtree(path, ignore_errors=True)
+    free = shutil.disk_usage(self._folder).free / 1e6
+    before = [saved for saved in run_folder.saved_steps(self._workdir) if saved != step]
+    kept = f"step {before[-1]} is saved" if before else "nothing was saved before"
+    return UserError(
+      f"checkpoint {self._folder / str(step)} cannot be saved: the disk is full ({free:.0f} MB "
+      f"free); {kept}; make room and run the same command again"
+    )
+
   def close(self) -> None:
     """Waits for what is still being written or deleted."""
     self._manager.close()
@@ -85,6 +114,58 @@ class Checkpoints:
     self.close()
 
 
+def newest_sound(workdir: str | os.PathLike[str], *, sets_aside: bool = False) -> int | None:
+  """Returns the newest saved step whose files are as they were saved, None if there is none.
+
+  A newer one that is damaged is named on stderr; with `sets_aside` it is moved to WORKDIR/damaged,
+  so that its step can be saved again.
+  """
+  for step in reversed(run_folder.saved_steps(workdir)):
+    found = checksums.damage(workdir, step)
+    if found is None:
+      found = _unreadable(_folder(workdir) / str(step))
+    if not found:
+      return step
+    where = f"moved to {checksums.set_aside(workdir, step)}" if sets_aside else "left where it is"
+    progress.say(
+      f"DAMAGED CHECKPOINT: step {step} of {workdir} ({found}), {where}; the one before it is used"
+    )
+  return None
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+  """Keeps the tracebacks of Orbax's threads off the screen: what they tell is raised as well."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
+
+
+def _unreadable(path: Path) -> str:
+  """Returns why a step without checksums cannot be read, "" if it can: its process was killed after
+  Orbax had put it in place and before the sums were written."""
+  try:
+    for part in ("params", "rest"):
+      read_arrays(path / part)
+    json.loads((path / "batches" / "metadata").read_text())
+  except Exception as error:  # whatever Orbax and tensorstore make of broken files
+    return " ".join(str(error).split())[:200] or type(error).__name__
+  return ""
+
+
+def _is_full(error: BaseException | None) -> bool:
+  """Returns whether an error, or what it was made from, says that no room is left."""
+  words = os.strerror(errno.ENOSPC).lower()
+  while error is not None:
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or words in str(error).lower():
+      return True
+    error = error.__cause__ or error.__context__
+  return False
+
+
 def restore_params(
   workdir: str | os.PathLike[str], *, expected: Params | None = None, step: int | None = None
 ) -> Params:
@@ -94,7 +175,7 @@ def restore_params(
   Raises: UserError if the folder is missing, has no checkpoint, or is of another architecture.
   """
   run_folder.read_config(workdir)
-  step = run_folder.latest_step(workdir) if step is None else step
+  step = newest_sound(workdir) if step is None else step
   path = _folder(workdir) / str(step) / "params"
   if step is None or not path.is_dir():
     raise UserError(f"run folder {workdir} has no checkpoint yet; finish its training first")

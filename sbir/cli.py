@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that `--help` and a mistyped flag answer at o
 import argparse
 import ast
 import difflib
+import errno
 import importlib.util
 import inspect
 import os
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
   from ml_collections import ConfigDict
 
 NO_COMPILE_CACHE = "--no-compile-cache"
+HELP = ("-h", "--help")
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -52,16 +54,25 @@ def run(
 
 def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None) -> NoReturn:
   """Calls `main(arguments)` and exits: 0, or what it returns; 2 with one line for a UserError."""
+  from sbir import processes
+
   arguments = list(sys.argv[1:] if argv is None else argv)
   keeps_programs = NO_COMPILE_CACHE not in arguments
   _set_up_libraries(keeps_programs)
   try:
-    status = main([argument for argument in arguments if argument != NO_COMPILE_CACHE])
+    flags, rest = processes.split_flags(arguments)
+    if not set(HELP) & set(rest):
+      processes.join(flags)
+    status = main([argument for argument in rest if argument != NO_COMPILE_CACHE])
   except KeyboardInterrupt:
     print(
       "interrupted; a training goes on from its last checkpoint when run again", file=sys.stderr
     )
     sys.exit(EXIT_INTERRUPTED)
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      raise
+    fail(f"{error.filename or 'a file'} cannot be written ({error.strerror}); make room, run again")
   except ValueError as error:
     from sbir.types import UserError  # imports jax
 
@@ -126,6 +137,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     action="store_true",
     help=f"compile everything anew; else compiled programs are kept in {kept_in}",
   )
+  several = flags.add_argument_group(
+    "several processes", "all three in each; under SLURM's srun and on TPU pods none is needed"
+  )
+  several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+  several.add_argument("--num-processes", metavar="N", help="how many there are")
+  several.add_argument("--process-id", metavar="I", help="which one this is, from 0")
   return flags
 
 

@@ -27,7 +27,7 @@ def embed_images(
   `batches` are those of `data.pipeline.eval_batches` for the same indices, in any order. `embed_fn`
   should be jitted; its result is fetched only when the next batch is already under way. With a mesh
   the images are split over its devices, whatever their number. `quiet` shows no progress.
-  Works in one process only: of several, each would see its own share.
+  Of several processes all are given the whole; the `batches` are their shares.
 
   Raises: ValueError if the batches do not hold each of `indices` exactly once.
   """

@@ -6,7 +6,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from sbir import progress, run_folder
+from sbir import processes, progress, run_folder
 from sbir.data.padding import HostBatch, padded
 from sbir.overlap import overlapped
 from sbir.stored_rows import StoredRows
@@ -25,10 +25,12 @@ def fill(
   """Computes and stores the shards that are missing; stopped and called again, it goes on.
 
   `load(numbers)` returns the host batch of these rows, `compute` their numbers; jit it. Batches are
-  of one size, the last one padded, and split over the mesh. Works in one process only.
+  of one size, the last one padded, and split over the mesh. Of several processes, which must share
+  the folder, the first writes.
 
   Raises: UserError if the folder cannot be written.
   """
+  processes.barrier(f"before filling {desc}")  # all have seen the same shards missing
   missing = rows.missing()
   if not missing:
     progress.say(f"{desc}: complete, {rows.num_rows} rows in {rows.folder}")
@@ -37,9 +39,10 @@ def fill(
   numbers = np.concatenate([rows.rows_of(shard) for shard in missing])
   done = rows.num_rows - len(numbers)
   with progress.bar(desc, rows.num_rows, initial=done, unit="row") as bar:
+    batches = padded(numbers, batch_size, load, share=processes.share())
 
     def computed() -> Iterator[np.ndarray]:
-      for result, batch in overlapped(compute, padded(numbers, batch_size, load), mesh):
+      for result, batch in overlapped(compute, batches, mesh):
         kept = result[batch["mask"]]
         bar.update(len(kept))
         yield kept
@@ -51,3 +54,4 @@ def fill(
         waiting = np.concatenate([waiting, next(arriving)])
       rows.write(shard, waiting[:length])
       waiting = waiting[length:]
+  processes.barrier(f"after filling {desc}")

@@ -1,5 +1,6 @@
 """Metrics of a run: metrics.jsonl always, TensorBoard if asked; the only file that imports clu."""
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sbir import run_folder
-from sbir.types import Params
+from sbir.types import Params, UserError
 
 TIMING_FIELDS = ("examples_per_second", "data_wait", "seconds")  # all that two equal runs differ in
 
@@ -15,29 +16,48 @@ TIMING_FIELDS = ("examples_per_second", "data_wait", "seconds")  # all that two 
 class MetricLog:
   """Appends one JSON object a line to metrics.jsonl, and the same numbers to TensorBoard.
 
-  Lines after `restored_step` are dropped first: those steps are about to be done again.
+  Lines after `restored_step` are dropped first: those steps are about to be done again. With
+  `writes` False nothing is touched: of several processes one writes.
   """
 
-  def __init__(self, workdir: Path, *, restored_step: int = 0, tensorboard: bool = True):
+  def __init__(
+    self, workdir: Path, *, restored_step: int = 0, tensorboard: bool = True, writes: bool = True
+  ):
+    self._writes, self._writer = writes, None
+    if not writes:
+      return
     self._path = Path(workdir) / "metrics.jsonl"
     kept = [row for row in read_metrics(workdir) if row["step"] <= restored_step]
     run_folder.write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
     self._file = self._path.open("a")
-    self._workdir, self._wants_tensorboard, self._writer = workdir, tensorboard, None
+    self._workdir, self._wants_tensorboard = workdir, tensorboard
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Writes the numbers of one step; a number that is not finite is written as null."""
+    """Writes the numbers of one step; a number that is not finite is written as null.
+
+    Raises: UserError if it cannot be written, as on a full disk.
+    """
+    if not self._writes:
+      return
     names = sorted(metrics, key=lambda name: name != "loss")  # the loss first, for human readers
     row = {name: _finite(metrics[name]) for name in names}
-    self._file.write(json.dumps({"step": step, **row}) + "\n")
-    self._file.flush()
+    try:
+      self._file.write(json.dumps({"step": step, **row}) + "\n")
+      self._file.flush()
+    except OSError as error:
+      raise UserError(
+        f"{self._path} cannot be written ({error.strerror}); make room and run the same command "
+        "again: it goes on from the last saved step"
+      ) from None
     if self._wants_tensorboard:
       numbers = {name: value for name, value in row.items() if value is not None}
       self._tensorboard().write_scalars(step, numbers)
 
   def close(self) -> None:
     """Flushes and closes both files."""
-    self._file.close()
+    if self._writes:
+      with contextlib.suppress(OSError):  # what could not be written was said when it was
+        self._file.close()
     if self._writer is not None:
       self._writer.close()
 

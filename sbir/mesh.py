@@ -36,7 +36,7 @@ def fill(data: int, fsdp: int, num_devices: int) -> tuple[int, int]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the layout of what every device holds whole: for now, the train state and `frozen`."""
+  """Returns the layout of what every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
@@ -70,4 +70,15 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
   """Returns the tree with every leaf whole on every device of the mesh."""
-  return jax.device_put(tree, replicated(mesh))
+  return put(tree, replicated(mesh))
+
+
+def put(tree: Any, layout: Any) -> Any:
+  """Returns the tree laid out as `layout` says: one sharding, or a tree of them.
+
+  Of several processes each brings the whole tree, or arrays that all of them share.
+  """
+  if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(layout)):
+    return jax.device_put(tree, layout)
+  # device_put takes nothing to other processes' devices; a program's arguments are the same in all.
+  return jax.jit(lambda leaves: leaves, out_shardings=layout)(tree)

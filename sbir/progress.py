@@ -10,6 +10,14 @@ T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 10.0  # where stderr is a file, each refresh is one more line in it
 
+_is_silent = False
+
+
+def silence() -> None:
+  """Shows no bar and says nothing from now on: of several processes, one speaks."""
+  global _is_silent
+  _is_silent = True
+
 
 def bar(
   desc: str, total: int | None, *, initial: int = 0, unit: str = "it", quiet: bool = False
@@ -23,7 +31,7 @@ def bar(
     unit=unit,
     mininterval=interval,
     dynamic_ncols=True,
-    disable=quiet,
+    disable=quiet or _is_silent,
   )
 
 
@@ -39,4 +47,5 @@ def track(iterable: Iterable[T], desc: str, total: int | None = None) -> Iterato
 
 def say(text: str) -> None:
   """Prints one line on stderr without breaking a bar that is being drawn."""
-  tqdm.write(text, file=sys.stderr)
+  if not _is_silent:
+    tqdm.write(text, file=sys.stderr)

@@ -28,6 +28,8 @@ FREE_KEYS = frozenset(
     "cache.dir",
     "data.cache",
     "data.cache_dir",
+    "mesh.data",
+    "mesh.fsdp",
   }
 )
 FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"

@@ -1,19 +1,19 @@
 """One update as a pure, jitted function, and the state it maps."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from sbir.mesh import make_mesh, replicated
 from sbir.task import Task
-from sbir.types import Batch, Extra, Key, Params, Scalar
+from sbir.types import Batch, Extra, Key, Params
 
-Metrics = dict[str, Scalar]
+Metrics = dict[str, Array]
 TrainStep = Callable[["TrainState", Params, Batch], tuple["TrainState", Metrics]]
 
 
@@ -28,25 +28,47 @@ class TrainState(NamedTuple):
 
 
 def make_train_step(
-  task: Task, optimizer: optax.GradientTransformation, mesh: Mesh | None = None
+  task: Task,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh | None = None,
+  *,
+  layout: Any = None,
+  skips_nonfinite: bool = False,
 ) -> TrainStep:
   """Returns the jitted `step(state, frozen, batch) -> (state, metrics)`; `state` is donated.
 
-  Metrics hold "loss", "grad_norm" and what the task adds, as device scalars. The key of a step is
+  Metrics hold "loss", "grad_norm", what the task adds, as device scalars, and "finite": bool[leaves
+  + 1], whether the gradient of each parameter is finite, and the loss. The key of a step is
   fold_in(state.key, state.step), so a resumed run draws what the straight run drew.
+
+  `layout` is that of the state (`sbir.layout`; default: whole on every device), and the step leaves
+  it so. With `skips_nonfinite` an update that is not finite leaves everything as it was but `step`.
   """
+  whole = replicated(make_mesh() if mesh is None else mesh)
+  lay = jax.lax.with_sharding_constraint
 
   def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(state.key, state.step)
     loss_of = jax.value_and_grad(task.loss, has_aux=True)
-    (loss, out), grads = loss_of(state.params, state.extra, frozen, batch, key)
+    params = state.params
+    if layout is not None:  # every device needs all of both for its rows
+      params, frozen = lay((params, frozen), whole)
+    (loss, out), grads = loss_of(params, state.extra, frozen, batch, key)
+    if layout is not None:
+      grads = lay(grads, layout.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **out.metrics}
-    return TrainState(state.step + 1, params, opt_state, out.extra, state.key), metrics
+    squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)])
+    finite = jnp.isfinite(jnp.append(squares, loss))
+    after = TrainState(state.step + 1, params, opt_state, out.extra, state.key)
+    if skips_nonfinite:
+      is_good = jnp.all(finite)
+      kept = jax.tree.map(lambda new, old: jnp.where(is_good, new, old), after, state)
+      after = kept._replace(step=after.step, key=state.key)
+    norm = jnp.sqrt(jnp.sum(squares))
+    return after, {"loss": loss, "grad_norm": norm, "finite": finite, **out.metrics}
 
-  layout = replicated(make_mesh() if mesh is None else mesh)
-  return jax.jit(step, donate_argnums=0, out_shardings=(layout, layout))
+  return jax.jit(step, donate_argnums=0, out_shardings=(layout or whole, whole))
 
 
 def init_state(
@@ -56,19 +78,3 @@ def init_state(
   init_key, train_key = jax.random.split(key)
   params, extra = task.init(init_key, batch)
   return TrainState(jnp.int32(0), params, optimizer.init(params), extra, train_key)
-
-
-class Health(NamedTuple):
-  """Kept on the device so that nothing waits for it: the first bad step and the last good loss."""
-
-  first_bad: Int[Array, ""]  # 0 while all is well
-  last_finite: Float[Array, ""]
-
-
-@jax.jit
-def watch(health: Health, step: Scalar, loss: Scalar, grad_norm: Scalar) -> Health:
-  """Returns the health after `step`; once bad, it stays as it was found."""
-  is_good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-  was_good = health.first_bad == 0
-  first_bad = jnp.where(was_good & ~is_good, step, health.first_bad)
-  return Health(first_bad, jnp.where(was_good & jnp.isfinite(loss), loss, health.last_finite))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from sbir import progress, run_folder
+from sbir import processes, progress, run_folder
 from sbir.types import UserError
 
 SHARD_ROWS = 1024  # what an interruption loses at most
@@ -73,7 +73,10 @@ class StoredRows:
     return group * self._group + np.arange(start, end)
 
   def write(self, shard: int, rows: Float[np.ndarray, "rows ..."]) -> None:
-    """Stores all rows of a shard. Raises: UserError if the folder cannot be written."""
+    """Stores all rows of a shard; of several processes that share the folder the first does.
+
+    Raises: UserError if the folder cannot be written.
+    """
     shape = (len(self.rows_of(shard)), *self.row_shape)
     if rows.shape != shape:
       raise ValueError(f"shard {shard} has shape {shape}, got {rows.shape}")
@@ -81,6 +84,9 @@ class StoredRows:
     np.save(buffer, np.ascontiguousarray(rows, np.float32))
     data = buffer.getvalue()
     path = self.folder / f"{shard:07d}_{zlib.crc32(data):08x}.npy"
+    if not processes.is_first():
+      self._files[shard] = path
+      return
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
       if _read_about(self.folder) != self._about:
@@ -116,6 +122,8 @@ class StoredRows:
 
     Only what this class has written is deleted, and a folder that holds more is left standing.
     """
+    if not processes.is_first():
+      return
     for folder in sorted(self._root.glob("*")):
       found = None if folder == self.folder else _read_about(folder)
       if found is not None and _name_of(found) == folder.name and is_stale(found["about"]):

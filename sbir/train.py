@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,11 +12,16 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from sbir import host_memory, progress, run_folder
-from sbir.checkpoint import Checkpoints
+from sbir import host_memory, processes, progress, run_folder
+from sbir.checkpoint import Checkpoints, newest_sound
+from sbir.health import Health, diagnosis, good_health, watch
+from sbir.layout import layout_of
 from sbir.logs import MetricLog, parameter_table
-from sbir.mesh import put_batch, put_replicated, replicated
-from sbir.step import Health, Metrics, TrainState, TrainStep, init_state, make_train_step, watch
+from sbir.mesh import put, put_batch, put_replicated
+from sbir.pace import Pace
+from sbir.run_lock import locked
+from sbir.step import Metrics, TrainState, TrainStep, init_state, make_train_step
+from sbir.stopping import GO_ON, Stopped, listening
 from sbir.task import Task
 from sbir.types import Batch, Key, Params, Scalar, UserError
 
@@ -53,6 +57,7 @@ def train(
   choose_by: str = "",
   warm_start: WarmStart | None = None,
   keep: int = 2,
+  skip_nonfinite: int = 0,
   log_tensorboard: bool = True,
   desc: str = "train",
 ) -> TrainState:
@@ -64,40 +69,62 @@ def train(
   must never be a test score. `warm_start` maps fresh parameters to those to begin from (weights
   from a file); not called on resuming.
   Where an interval (`save_every`, `log_every`, `eval_every`) is 0, only the last step counts.
+  `skip_nonfinite` steps in a row whose loss or gradient is not finite are left out: they change
+  nothing. On SIGTERM or SIGINT the step is finished and saved.
 
-  Raises: UserError if the loss is not finite, or `workdir` cannot be used for this run.
+  Of several processes each gives its share of every batch, and only the first writes.
+
+  Raises: UserError if the loss is not finite, or `workdir` cannot be used for this run; Stopped
+  after a signal.
   """
   if steps < 1:
     raise UserError(f"steps={steps} must be at least 1")
   if jax.default_backend() == "cpu":
     host_memory.keep_freed()
   run_folder.check(workdir, config)
-  every = Every(steps=steps, save=save_every, log=log_every, evaluate=eval_every)
   first = put_batch(next(batches), mesh)
   init_key, frozen_key = jax.random.split(jax.random.key(seed))
-  start = run_folder.latest_step(workdir) or 0
-  state, init = None, {}
-  if start:  # nothing is written before it is known that the checkpoint fits
-    with Checkpoints(workdir, keep=keep) as checkpoints:
-      state, position = _restore(checkpoints, start, task, optimizer, init_key, first, mesh)
-    if start >= steps:
-      progress.say(f"{desc}: finished, {start} of {steps} steps are done; skipped")
-      return state
-    batches.set_state(position)
-  frozen = put_replicated(task.frozen(frozen_key, first), mesh)
-  if state is None:
-    state = _fresh(task, optimizer, init_key, first, mesh)
-    if warm_start is not None:
-      params, init = warm_start(state.params)
-      state = state._replace(params=put_replicated(params, mesh))
-  run_folder.open_run(workdir, config, init)
-  with (
-    Checkpoints(workdir, keep=keep) as checkpoints,
-    MetricLog(workdir, restored_step=start, tensorboard=log_tensorboard) as log,
-  ):
-    _announce(workdir, desc, state.params, start)
-    run = _Run(every, batches, mesh, checkpoints, log, evaluate, choose_by, desc)
-    return run.loop(make_train_step(task, optimizer, mesh), state, frozen, first, start)
+  with _alone_in(workdir):
+    start, state, init = newest_sound_step(workdir), None, {}
+    if start:  # nothing is written before it is known that the checkpoint fits
+      with Checkpoints(workdir, keep=keep) as checkpoints:
+        state, position = _restore(checkpoints, start, task, optimizer, init_key, first, mesh)
+      if start >= steps:
+        progress.say(f"{desc}: finished, {start} of {steps} steps are done; skipped")
+        return state
+      batches.set_state(position)
+    frozen = task.frozen(frozen_key, first)
+    frozen = put(frozen, layout_of(frozen, mesh))
+    if state is None:
+      state, init = _fresh(task, optimizer, init_key, first, mesh, warm_start)
+    processes.on_first(functools.partial(run_folder.open_run, workdir, config, init))
+    is_first = processes.is_first()
+    with (
+      Checkpoints(workdir, keep=keep) as checkpoints,
+      MetricLog(workdir, restored_step=start, tensorboard=log_tensorboard, writes=is_first) as log,
+    ):
+      _announce(workdir, desc, state.params, start)
+      every = Every(steps=steps, save=save_every, log=log_every, evaluate=eval_every)
+      run = _Run(every, batches, mesh, checkpoints, log, evaluate, choose_by, skip_nonfinite, desc)
+      step = make_train_step(
+        task, optimizer, mesh, layout=_cut_layout(state, mesh), skips_nonfinite=skip_nonfinite > 0
+      )
+      return run.loop(step, state, frozen, first, start)
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: str | Path) -> Iterator[None]:
+  """Keeps other programs out of the run folder; of several processes the first holds the lock."""
+  with contextlib.ExitStack() as stack:
+    processes.on_first(lambda: stack.enter_context(locked(workdir)))
+    yield
+
+
+def newest_sound_step(workdir: str | Path) -> int:
+  """Returns the step to go on from, 0 if there is none; a damaged one that is newer is set aside,
+  and that is said. To be asked by all processes, and before a program looks for what is done."""
+  find = lambda: str(newest_sound(workdir, sets_aside=True) or 0)
+  return int(processes.tell_all(processes.on_first(find) or ""))
 
 
 class Every(NamedTuple):
@@ -122,6 +149,7 @@ class _Run(NamedTuple):
   log: MetricLog
   evaluate: Evaluate | None
   choose_by: str
+  skip_nonfinite: int
   desc: str
 
   def loop(
@@ -129,21 +157,29 @@ class _Run(NamedTuple):
   ) -> TrainState:
     """Does steps start+1 ... steps; `first` is batch 1. Reads nothing back but for the chores."""
     in_flight: deque[Scalar] = deque()
-    health = put_replicated(Health(jnp.int32(0), jnp.float32(jnp.nan)), self.mesh)
-    pace = _Pace()
-    with progress.bar(self.desc, self.every.steps, initial=start, unit="step") as bar:
-      for step in range(start + 1, self.every.steps + 1):
+    health = put_replicated(good_health(state.params), self.mesh)
+    allowed = put_replicated(jnp.int32(self.skip_nonfinite), self.mesh)
+    pace, last = Pace(), self.every.steps
+    with (
+      listening(self.mesh) as asked,
+      progress.bar(self.desc, last, initial=start, unit="step") as bar,
+    ):
+      for step in range(start + 1, last + 1):
         # The first step traces and compiles; after it, only `put_batch` may move anything.
         with jax.transfer_guard("allow" if step == start + 1 else "disallow"):
           batch = first if step == 1 else pace.fetch(self.batches, self.mesh)
           state, metrics = train_step(state, frozen, batch)
-          health = watch(health, state.step, metrics["loss"], metrics["grad_norm"])
+          health = watch(health, state.step, metrics["loss"], metrics.pop("finite"), allowed)
         in_flight.append(metrics["loss"])
         if step == start + 1 or len(in_flight) > STEPS_IN_FLIGHT:
           in_flight.popleft().block_until_ready()
         pace.count(batch, restart=step == start + 1)
-        self._chores(step, state, frozen, metrics, health, pace, bar)
+        stops = asked.after_step(is_last=step == last)
+        self._chores(step, state, frozen, metrics, health, pace, bar, stops)
         bar.update()
+        if stops:
+          progress.say(f"{self.desc}: stopped after step {step} of {last}, saved; {GO_ON}")
+          raise Stopped
     return state
 
   def _chores(
@@ -153,17 +189,21 @@ class _Run(NamedTuple):
     frozen: Params,
     metrics: Metrics,
     health: Health,
-    pace: "_Pace",
+    pace: Pace,
     bar: Any,
+    stops: bool,
   ) -> None:
     """Logs, evaluates and saves where due; a state that went bad is never saved."""
     every = self.every
     evaluates = self.evaluate is not None and every.due(step, every.evaluate)
-    saves = every.due(step, every.save)
+    saves = stops or every.due(step, every.save)
     if not (evaluates or saves or every.due(step, every.log)):
       return
     numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    _check_health(jax.device_get(health), numbers, self.desc)
+    health = jax.device_get(health)
+    _check_health(health, state.params, self.desc)
+    if self.skip_nonfinite:
+      numbers["skipped_steps"] = int(health.skipped)
     bar.set_postfix(loss=f"{numbers['loss']:.4g}", refresh=False)
     timing = pace.read()
     with pace.stopped():
@@ -175,58 +215,35 @@ class _Run(NamedTuple):
         self.checkpoints.save(step, state.params, rest, self.batches.get_state(), score=score)
 
 
-class _Pace:
-  """Measures examples per second and the share of time spent waiting for data."""
-
-  def __init__(self) -> None:
-    self._begun = self._since = time.perf_counter()
-    self._examples, self._waited = 0, 0.0
-
-  def fetch(self, batches: Batches, mesh: Mesh) -> Batch:
-    asked = time.perf_counter()
-    batch = put_batch(next(batches), mesh)
-    self._waited += time.perf_counter() - asked
-    return batch
-
-  def count(self, batch: Batch, *, restart: bool) -> None:
-    """Counts one batch; `restart` forgets all so far (the first step, which compiles)."""
-    if restart:
-      self._since, self._examples, self._waited = time.perf_counter(), 0, 0.0
-    else:
-      self._examples += len(next(iter(batch.values())))
-
-  def read(self) -> dict[str, float]:
-    """Returns the numbers since the last reading, and starts afresh."""
-    now = time.perf_counter()
-    spent = max(now - self._since, 1e-9)
-    rates = {"examples_per_second": self._examples / spent, "data_wait": self._waited / spent}
-    self._since, self._examples, self._waited = now, 0, 0.0
-    return {**rates, "seconds": now - self._begun}
-
-  @contextlib.contextmanager
-  def stopped(self) -> Iterator[None]:
-    """Keeps the time spent inside out of the rates."""
-    stopped = time.perf_counter()
-    yield
-    self._since += time.perf_counter() - stopped
-
-
-def _check_health(health: Health, numbers: Mapping[str, float], desc: str) -> None:
-  if int(health.first_bad) == 0:
-    return
-  raise UserError(
-    f"{desc}: loss or gradient is not finite at step {int(health.first_bad)}, the last finite loss "
-    f"was {float(health.last_finite):.6g} (now loss {numbers['loss']}, gradient norm "
-    f"{numbers['grad_norm']}); lower the learning rate or clip gradients, then run again"
-  )
+def _check_health(health: Health, params: Params, desc: str) -> None:
+  if found := diagnosis(health, params):
+    raise UserError(
+      f"{desc}: {found}; lower the learning rate, clip gradients, or leave such steps out with "
+      "--config.skip_nonfinite=N (in a row), then run again"
+    )
 
 
 def _fresh(
-  task: Task, optimizer: optax.GradientTransformation, key: Key, batch: Batch, mesh: Mesh
-) -> TrainState:
-  """Returns the state a run begins with, on the mesh."""
-  build = jax.jit(functools.partial(init_state, task, optimizer), out_shardings=replicated(mesh))
-  return build(key, batch)
+  task: Task,
+  optimizer: optax.GradientTransformation,
+  key: Key,
+  batch: Batch,
+  mesh: Mesh,
+  warm_start: WarmStart | None,
+) -> tuple[TrainState, Mapping[str, str]]:
+  """Returns the state a run begins with, on the mesh, and which file it is from."""
+  init = functools.partial(init_state, task, optimizer)
+  layout = layout_of(jax.eval_shape(init, key, batch), mesh)
+  state = jax.jit(init, out_shardings=layout)(key, batch)
+  if warm_start is None:
+    return state, {}
+  params, file = warm_start(put_replicated(state.params, mesh))
+  return state._replace(params=put(params, layout.params)), file
+
+
+def _cut_layout(state: TrainState, mesh: Mesh) -> Any:
+  """Returns the layout of a state that is cut over the mesh, None where all of it is whole."""
+  return layout_of(state, mesh) if mesh.shape["fsdp"] > 1 else None
 
 
 def _rest(state: TrainState) -> dict[str, Any]:
@@ -254,10 +271,11 @@ def _restore(
     state = init_state(task, optimizer, key, batch)
     return state.params, _rest(state)
 
-  layout = replicated(mesh)
+  shapes = jax.eval_shape(parts, key, batch)
   shapes = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-    jax.eval_shape(parts, key, batch),
+    lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
+    shapes,
+    layout_of(shapes, mesh),
   )
   params, rest, position = checkpoints.restore(step, *shapes)
   key = jax.random.wrap_key_data(rest["key"])
@@ -266,7 +284,8 @@ def _restore(
 
 def _announce(workdir: str | Path, desc: str, params: Params, start: int) -> None:
   """Leaves the table of parameters in the run folder, and says how many there are."""
-  run_folder.write_text(Path(workdir) / "parameters.txt", parameter_table(params) + "\n")
+  if processes.is_first():
+    run_folder.write_text(Path(workdir) / "parameters.txt", parameter_table(params) + "\n")
   leaves = jax.tree.leaves(params)
   total = sum(leaf.size for leaf in leaves)
   since = f", resumed after step {start}" if start else ""

@@ -34,7 +34,7 @@ def test_a_step_is_the_gradient_step_it_says_it_is():
   after, metrics = make_train_step(task, optimizer)(state, frozen, batch)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after.params, expected)
   assert int(after.step) == 1
-  assert set(metrics) == {"loss", "grad_norm", "mean_guess"}
+  assert set(metrics) == {"loss", "grad_norm", "finite", "mean_guess"}
 
 
 def test_the_state_is_donated_and_the_teacher_is_not():
@@ -119,7 +119,7 @@ def test_a_line_cut_short_by_a_kill_is_dropped_on_resume(tmp_path):
 
 def test_a_loss_that_is_not_finite_names_its_step_and_the_last_good_one(tmp_path):
   with pytest.raises(UserError, match=r"not finite at step 7, the last finite loss was \d"):
-    toy_train(tmp_path, steps=14, log_every=5, batches=ToyBatches(poison_at=7))
+    toy_train(tmp_path, steps=14, log_every=5, batches=ToyBatches(poison_at=[7]))
   assert run_folder.latest_step(tmp_path) == 4
   assert [row["step"] for row in read_metrics(tmp_path)] == [5, 6]
 

@@ -1,16 +1,17 @@
 """The smallest task that has everything: extra state, a teacher, a key; and a main to kill.
 
-python -m tests.toy WORKDIR --steps 14 [--kill-at 11] [--batch-size 8]
+python -m tests.toy WORKDIR --steps 14 [--kill-at 11] [--batch-size 8] [--fsdp 2] [--delay 0.1]
 """
 
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sbir import cli, mesh, optim
+from sbir import cli, mesh, optim, processes
 from sbir.task import LossOut
 from sbir.train import train
 
@@ -45,9 +46,9 @@ class ToyTask:
 class ToyBatches:
   """Batch n is drawn from seed n; the position is all its state."""
 
-  def __init__(self, kill_at=0, batch_size=8, poison_at=0):
+  def __init__(self, kill_at=0, batch_size=8, poison_at=(), delay=0.0):
     self.position, self.kill_at, self.poison_at = 0, kill_at, poison_at
-    self.batch_size = batch_size
+    self.batch_size, self.delay = batch_size, delay
 
   def __next__(self):
     self.position += 1
@@ -55,9 +56,12 @@ class ToyBatches:
       os.kill(os.getpid(), signal.SIGKILL)
     draw = np.random.default_rng(self.position)
     photo = draw.normal(size=(self.batch_size, NUM_INPUTS)).astype(np.float32)
-    if self.position == self.poison_at:
+    if self.position in self.poison_at:
       photo[0, 0] = np.inf
-    return {"photo": photo, "id": np.arange(self.batch_size, dtype=np.int32)}
+    time.sleep(self.delay)
+    index, count = processes.share()
+    own = slice(index * self.batch_size // count, (index + 1) * self.batch_size // count)
+    return {"photo": photo[own], "id": np.arange(self.batch_size, dtype=np.int32)[own]}
 
   def get_state(self):
     return {"position": self.position}
@@ -94,9 +98,14 @@ def main(arguments):
   parser.add_argument("--steps", type=int, default=14)
   parser.add_argument("--kill-at", type=int, default=0)
   parser.add_argument("--batch-size", type=int, default=8)
+  parser.add_argument("--width", type=int, default=3)
+  parser.add_argument("--fsdp", type=int, default=1)
+  parser.add_argument("--delay", type=float, default=0.0)
   options = parser.parse_args(arguments)
-  batches = ToyBatches(kill_at=options.kill_at, batch_size=options.batch_size)
-  toy_train(options.workdir, steps=options.steps, batches=batches)
+  batches = ToyBatches(options.kill_at, options.batch_size, delay=options.delay)
+  everywhere = mesh.make_mesh(fsdp=options.fsdp)
+  task = ToyTask(options.width)
+  toy_train(options.workdir, steps=options.steps, batches=batches, mesh=everywhere, task=task)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from sbir.embed import embed_images
 from sbir.mesh import put_replicated
 from sbir.nn.losses import l2_normalise
 from sbir.package_folder import FILES, Package, is_package, read_package
+from sbir.processes import share
 from sbir.types import Params, UserError
 from xmodal.fusion import Student
 from xmodal.packaged import build_pair, build_student, student_of
@@ -40,7 +41,11 @@ class Encoder:
     )
     indices = (photo_indices if self.modality == "photo" else sketch_indices)(source)
     batches = eval_batches(
-      source, indices, image_size=source.image_size, batch_size=min(batch_size, len(indices))
+      source,
+      indices,
+      image_size=source.image_size,
+      batch_size=min(batch_size, len(indices)),
+      share=share(),
     )
     desc = {"photo": "embed photos", "sketch": "embed sketches"}[self.modality]
     return embed_images(lambda x: apply(params, x), batches, indices, mesh=mesh, desc=desc)

@@ -12,6 +12,7 @@ from sbir.data.pipeline import Join, pair_batches
 from sbir.data.resized import ResizedSource
 from sbir.mesh import replicated
 from sbir.overlap import overlapped
+from sbir.processes import share
 from sbir.retrieval.metrics import acc_at_k, instance_ranks
 from sbir.types import Batch, Embeddings, Params
 
@@ -47,7 +48,8 @@ def match_scorer(
   def evaluate(params: Params, frozen: Params) -> dict[str, float]:
     of_batch = lambda batch: match(params, frozen, batch)
     size = source.image_size
-    pairs = pair_batches(source, image_size=size, batch_size=batch_size, images=images, join=join)
+    words = {"images": images, "join": join, "share": share()}
+    pairs = pair_batches(source, image_size=size, batch_size=batch_size, **words)
     return acc_of_pairs(*_all_pairs(overlapped(of_batch, pairs, mesh)))
 
   return evaluate

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from sbir import plots, run_folder
+from sbir import plots, processes, run_folder
 from sbir.data.records import fingerprint, photo_indices, sketch_indices
 from sbir.data.resized import ResizedSource
 from sbir.instances import InstanceReport, best_typical_worst, evaluate_instances
@@ -35,9 +35,13 @@ def evaluate_encoders(config: ConfigDict, workdir: str | Path) -> InstanceReport
     for name, encoder in encoders.items()
   }
   report = measure(source, embedded, protocol=config.protocol, seed=config.seed)
-  run_folder.open_run(workdir, config)
-  save_report(report, workdir, about=about(config, source))
-  draw(report, source, workdir, rows=config.grid_rows)
+
+  def save() -> None:
+    run_folder.open_run(workdir, config)
+    save_report(report, workdir, about=about(config, source))
+    draw(report, source, workdir, rows=config.grid_rows)
+
+  processes.on_first(save)
   return report
 
 

@@ -47,6 +47,7 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "Instan
 
   Leaves the package of both students in `workdir`/package.
   """
+  from sbir import processes
   from sbir.package_folder import write_package
   from xmodal.measure import evaluate_encoders
   from xmodal.package_run import package_pair
@@ -60,7 +61,8 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "Instan
   folder = Path(workdir)
   report = evaluate_encoders(evaluation, folder / "evaluation")
   runs = {name: folder / f"{name}_student" for name in STUDENTS}
-  write_package(folder / PACKAGE, package_pair(runs, folder / "evaluation"))
+  package = package_pair(runs, folder / "evaluation")
+  processes.on_first(lambda: write_package(folder / PACKAGE, package))
   return report
 
 

@@ -17,9 +17,10 @@ from sbir.data.sources import open_source
 from sbir.mesh import check_batch_size, make_mesh
 from sbir.nn.vit import ViT, check_image_size, vit
 from sbir.optim import make_optimizer
+from sbir.processes import share
 from sbir.settings import check_word, compute_dtype
 from sbir.teacher_key import parameters_sha256
-from sbir.train import train
+from sbir.train import newest_sound_step, train
 from sbir.types import Params, UserError
 from xmodal.begin import begin
 from xmodal.checks import MODALITIES, check_training
@@ -45,6 +46,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   """
   check_training(config)
   run_folder.check(workdir, config)
+  newest_sound_step(workdir)  # what is done is asked of the folder below
   task, mesh = make_task(config), make_mesh(**config.mesh)
   check_batch_size(config.batch_size, mesh.size)  # before the teacher works for hours
   caches = {}
@@ -73,6 +75,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     evaluate=evaluate,
     warm_start=lambda params: begin(config, params, make_vit(config).num_heads),
     keep=config.keep,
+    skip_nonfinite=config.skip_nonfinite,
     log_tensorboard=config.log_tensorboard,
     desc=describe(config),
   )
@@ -152,6 +155,8 @@ def _train_batches(config: ConfigDict, caches: Mapping[str, TeacherCache]) -> Ba
     seed=config.seed,
     sample_by=config.data.sample_by,
     num_threads=config.data.num_threads,
+    process_index=share().index,
+    process_count=share().count,
     **seen,
   )
 

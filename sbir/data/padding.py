@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from sbir.processes import WHOLE, Share
 from sbir.types import UserError
 
 HostBatch = dict[str, np.ndarray]
@@ -22,14 +23,21 @@ def padded(
   load: Callable[[np.ndarray], HostBatch],
   *,
   num_threads: int = NUM_THREADS,
+  share: Share = WHOLE,
 ) -> Iterator[HostBatch]:
   """Yields load(`batch_size` rows at a time) with a "mask", False where a row is padding: the last
-  row again. Threads load ahead as in `in_order`. Raises: UserError if `batch_size` is below 1."""
+  row again. Threads load ahead as in `in_order`.
+
+  With a `share` only its part of each batch is loaded; batches are made longer until it divides.
+  Raises: UserError if `batch_size` is below 1.
+  """
   if batch_size < 1:
     raise UserError(f"batch_size={batch_size} must be at least 1")
+  length = -(-batch_size // share.count)
+  batch_size = length * share.count
 
   def make(start: int) -> HostBatch:
-    taken = np.arange(start, start + batch_size)
+    taken = start + share.index * length + np.arange(length)
     return load(rows[np.minimum(taken, len(rows) - 1)]) | {"mask": taken < len(rows)}
 
   yield from in_order(make, range(0, len(rows), batch_size), num_threads)

@@ -16,6 +16,7 @@ from sbir.data.padding import HostBatch, padded
 from sbir.data.pairs import epoch_length, epoch_rows, find_pairs, rows_in_order
 from sbir.data.records import Source
 from sbir.data.resized import ResizedSource, resized
+from sbir.processes import WHOLE, Share
 from sbir.types import UserError
 
 BatchIterator = grain.DatasetIterator  # endless; get_state() and set_state() are {"next_index": k}
@@ -96,16 +97,22 @@ def iterate(load: Callable[[int], HostBatch], num_threads: int) -> BatchIterator
 
 
 def eval_batches(
-  source: Source, indices: Sequence[int], *, image_size: int, batch_size: int
+  source: Source,
+  indices: Sequence[int],
+  *,
+  image_size: int,
+  batch_size: int,
+  share: Share = WHOLE,
 ) -> Iterator[HostBatch]:
   """Yields {"image": u8[b, s, s, 3], "mask": bool[b], "index": i32[b]}, each index once, in order.
 
   The last batch repeats its last index up to `batch_size`; the mask is False there. Threads load
-  ahead, as in `padding.in_order`.
+  ahead, as in `padding.in_order`. With a `share` b is that of one process, as in `padding.padded`.
   """
   images = resized(source, image_size, cache="none")
   rows = np.asarray(indices, np.int32)
-  return padded(rows, batch_size, lambda part: {"image": images.images(part), "index": part})
+  load = lambda part: {"image": images.images(part), "index": part}
+  return padded(rows, batch_size, load, share=share)
 
 
 def pair_batches(
@@ -115,12 +122,13 @@ def pair_batches(
   batch_size: int,
   images: Sequence[str] = PAIR_IMAGES,
   join: Join | None = None,
+  share: Share = WHOLE,
 ) -> Iterator[HostBatch]:
   """Yields training-shaped batches and a "mask" in one pass over all pairs, photo by photo.
 
   Every sketch that has a photo is the anchor once; its positive is the next sketch of that photo,
-  the last being followed by the first. Padding as in `eval_batches`; `images` and `join` as in
-  `train_batches`, every row of view 0.
+  the last being followed by the first. Padding and `share` as in `eval_batches`; `images` and
+  `join` as in `train_batches`, every row of view 0.
   """
   pixels = resized(source, image_size, cache="none")
 
@@ -128,7 +136,7 @@ def pair_batches(
     views = np.zeros(len(rows), np.int32)
     return _pair_batch(pixels, rows, images) | (join(rows, views) if join else {})
 
-  return padded(rows_in_order(find_pairs(source)), batch_size, load)
+  return padded(rows_in_order(find_pairs(source)), batch_size, load, share=share)
 
 
 def _pair_batch(
