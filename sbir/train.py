@@ -165,9 +165,9 @@ class _Run(NamedTuple):
       progress.bar(self.desc, last, initial=start, unit="step") as bar,
     ):
       for step in range(start + 1, last + 1):
-        # The first step traces and compiles; after it, only `put_batch` may move anything.
+        batch = first if step == 1 else pace.fetch(self.batches, self.mesh)
+        # The first step traces and compiles; after it, a step moves nothing to or from the host.
         with jax.transfer_guard("allow" if step == start + 1 else "disallow"):
-          batch = first if step == 1 else pace.fetch(self.batches, self.mesh)
           state, metrics = train_step(state, frozen, batch)
           health = watch(health, state.step, metrics["loss"], metrics.pop("finite"), allowed)
         in_flight.append(metrics["loss"])
