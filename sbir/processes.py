@@ -97,11 +97,15 @@ def join(flags: Mapping[str, str]) -> None:
 
 
 def _take_place(place: Share) -> None:
+  """Makes the first process's stdout hold what we print alone, and the others' nothing."""
   global _joined
   _joined = place
   if not is_first():
     progress.silence()
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+  sys.stdout.flush()
+  ours = os.dup(1) if is_first() else os.open(os.devnull, os.O_WRONLY)
+  os.dup2(2, 1)  # what libraries print below Python, as Gloo does, goes to stderr
+  sys.stdout = open(ours, "w", buffering=1)  # noqa: SIM115
 
 
 def barrier(name: str) -> None:
