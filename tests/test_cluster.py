@@ -1,0 +1,336 @@
+"""What is handed to SLURM, to a TPU pod and to Kubernetes, to the letter."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbir import cluster, kubernetes_job, submit
+from tests.paths import REPO
+
+PROGRAM = ["xmodal.train_teacher", "--workdir", "runs/my shoes", "--config.data.dir=it's $HOME"]
+SCRIPT = """#!/usr/bin/env bash
+#SBATCH --job-name=xmodal.train_teacher
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=4
+#SBATCH --output=%x-%j.out
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=TERM@120
+#SBATCH --time=1:00:00
+#SBATCH --constraint=a100
+export PYTHONPATH='/home/me/my code'${PYTHONPATH:+:$PYTHONPATH}
+status=0
+srun --kill-on-bad-exit=0 --cpus-per-task=4 /venv/python -m xmodal.train_teacher --workdir \
+'runs/my shoes' '--config.data.dir=it'"'"'s $HOME' || status=$?
+# 75: told to stop, and saved. The same job in the queue again goes on from there.
+if [ "$status" = 75 ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
+"""
+ANY_WORDS = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+# Written by a program that takes the place of another: its own name, arguments and stdin.
+NOTE = """#!/bin/sh
+{ echo "$(basename "$0")"; for word; do printf '%s\\0' "$word"; done; } >>"$NOTES"
+"""
+
+
+def sbatch_script(program, **given):
+  usual = dict(python="/venv/python", root="/repo", nodes=1, gpus_per_node=1)
+  return submit.sbatch_script(program, **{**usual, **given})
+
+
+def manifest(program, **given):
+  usual = dict(image="me/sketches:1", name="shoes", num_processes=4)
+  return kubernetes_job.manifest(program, **{**usual, **given})
+
+
+def pod(program, **given):
+  _, job = manifest(program, **given)["items"]
+  return job["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+  """Returns a function that puts a program of a name on the PATH, and one that tells its calls."""
+  (tmp_path / "bin").mkdir()
+  monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+  monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+
+  def put(name, end="exit 0"):
+    (tmp_path / "bin" / name).write_text(NOTE + end + "\n")
+    (tmp_path / "bin" / name).chmod(0o755)
+
+  def calls(name):
+    """Returns the arguments of the one call of a program."""
+    text = (tmp_path / "notes").read_text()
+    (found,) = re.findall(rf"(?:^|\0){name}\n((?:[^\0]*\0)*?)(?=\w+\n|$)", text) or [None]
+    return found and found.split("\0")[:-1]
+
+  return put, calls
+
+
+def call(arguments, program, capsys):
+  """Returns (exit status, stdout, stderr) of a command of sbir.cluster, in this process."""
+  try:
+    status = cluster.main([str(argument) for argument in arguments], program)
+  except SystemExit as stopped:
+    status = stopped.code
+  return status, *capsys.readouterr()
+
+
+def test_a_slurm_job_of_two_nodes_is_this_script():
+  script = sbatch_script(
+    PROGRAM,
+    root="/home/me/my code",
+    nodes=2,
+    gpus_per_node=8,
+    cpus_per_task=4,
+    options=["--time=1:00:00", "--constraint=a100"],
+  )
+  assert script == SCRIPT
+
+
+def test_without_gpus_slurm_starts_one_process_on_each_node():
+  script = sbatch_script(PROGRAM, nodes=3, gpus_per_node=0)
+  assert "--ntasks-per-node=1\n" in script and "gpus" not in script
+
+
+@given(ANY_WORDS)
+def test_any_arguments_survive_the_script_of_a_slurm_job(words):
+  script = sbatch_script(["some.main", *words])
+  srun = script.partition("status=0\n")[2].rpartition(" || status=$?")[0]
+  python = ["/venv/python", "-m"]
+  assert shlex.split(srun) == ["srun", "--kill-on-bad-exit=0", *python, "some.main", *words]
+
+
+@pytest.mark.parametrize(("status", "is_requeued"), [(0, False), (1, False), (75, True)])
+def test_a_slurm_job_queues_itself_again_when_it_was_told_to_stop(status, is_requeued, stand_in):
+  put, calls = stand_in
+  put("srun", f"exit {status}")
+  put("scontrol")
+  environment = {**os.environ, "SLURM_JOB_ID": "17"}
+  done = subprocess.run(["bash"], input=sbatch_script(PROGRAM), text=True, env=environment)
+  assert done.returncode == status
+  assert calls("srun")[-len(PROGRAM) :] == PROGRAM
+  assert calls("scontrol") == (["requeue", "17"] if is_requeued else None)
+
+
+def test_a_tpu_pod_is_asked_so():
+  command = submit.tpu_command(
+    PROGRAM, name="pod-32", zone="us-east1-d", project="shoes", folder="~/sketch-retrieval"
+  )
+  assert command == [
+    *["gcloud", "compute", "tpus", "tpu-vm", "ssh", "pod-32", "--zone=us-east1-d"],
+    *["--project=shoes", "--worker=all"],
+    "--command=cd sketch-retrieval && ./launch.sh setup --accelerator tpu && exec .venv/bin/python "
+    "-m xmodal.train_teacher --workdir 'runs/my shoes' '--config.data.dir=it'\"'\"'s $HOME'",
+  ]
+
+
+@given(ANY_WORDS, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_arguments_survive_the_shell_of_a_tpu_worker(words, folder):
+  program = ["some.main", *words]
+  *_, remote = submit.tpu_command(program, name="pod", zone="zone", folder=f"/{folder}")
+  words_there = shlex.split(remote.removeprefix("--command="))
+  setup = ["&&", "./launch.sh", "setup", "--accelerator", "tpu", "&&"]
+  python = ["exec", ".venv/bin/python", "-m"]
+  assert words_there == ["cd", f"/{folder}", *setup, *python, *program]
+
+
+def filled_in(text, values):
+  """Returns a word of a container's command as Kubernetes passes it on."""
+  value = lambda found: "$" if found[0] == "$$" else values.get(found[1], found[0])
+  return re.sub(r"\$\$|\$\(([^)]*)\)", value, text)
+
+
+@given(st.lists(st.text(st.sampled_from("$()ab "))))
+def test_any_arguments_survive_kubernetes(words):
+  command = pod(["some.main", *words])["containers"][0]["command"]
+  values = {"JOB_COMPLETION_INDEX": "3", "a": "filled in"}
+  assert [filled_in(word, values) for word in command] == [
+    *["python", "-m", "some.main", *words, "--coordinator", "shoes-0.shoes:8476"],
+    *["--num-processes", "4", "--process-id", "3"],
+  ]
+
+
+def test_a_kubernetes_job_has_a_pod_for_each_process_and_names_for_them():
+  service, job = manifest(PROGRAM)["items"]
+  assert service == {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "shoes"},
+    "spec": {
+      "clusterIP": "None",
+      "selector": {"job-name": "shoes"},
+      "publishNotReadyAddresses": True,
+    },
+  }
+  assert (job["kind"], job["metadata"]) == ("Job", {"name": "shoes"})
+  spec = job["spec"]
+  assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 4, 4)
+  assert spec["template"]["spec"]["subdomain"] == "shoes"
+
+
+def test_a_pod_that_saved_or_was_preempted_is_no_failure_and_a_mistake_ends_the_job():
+  _, job = manifest(PROGRAM)["items"]
+  exited = lambda status: {"containerName": "main", "operator": "In", "values": [status]}
+  assert job["spec"]["podFailurePolicy"]["rules"] == [
+    {"action": "Ignore", "onExitCodes": exited(75)},
+    {"action": "FailJob", "onExitCodes": exited(2)},
+    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+  ]
+  assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # as the policy demands
+  assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 600
+
+
+def test_a_pod_without_gpus_and_claim_asks_for_neither():
+  spec = pod(PROGRAM)
+  assert "volumes" not in spec
+  assert set(spec["containers"][0]) == {"name", "image", "command", "env"}
+
+
+def test_a_pod_gets_its_gpus_memory_for_them_to_talk_and_the_claim():
+  spec = pod(PROGRAM, gpus=8, claim="shoes-disk", mount="/mnt/shoes")
+  (container,) = spec["containers"]
+  assert container["resources"] == {"limits": {"nvidia.com/gpu": 8}}
+  assert container["volumeMounts"] == [
+    {"name": "shm", "mountPath": "/dev/shm"},
+    {"name": "data", "mountPath": "/mnt/shoes"},
+  ]
+  assert spec["volumes"] == [
+    {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    {"name": "data", "persistentVolumeClaim": {"claimName": "shoes-disk"}},
+  ]
+
+
+@pytest.mark.parametrize("main", ["xmodal.train_teacher", "pskd.train_student", "_my.Main_"])
+def test_the_name_made_of_a_main_is_one_that_kubernetes_takes(main):
+  assert kubernetes_job.name_mistake(kubernetes_job.job_name(main), 100) is None
+
+
+POD = ["tpu", "--name=pod", "--zone=zone"]
+JOB = ["k8s", "--image=i", "--processes=2"]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "program", "message"),
+  [
+    ([], PROGRAM, "the following arguments are required: command"),
+    (["slrum"], PROGRAM, "invalid choice: 'slrum'"),
+    (["local", "2"], [], "nothing is to be started, expected -- MAIN ARGS... at the end"),
+    (["local", "2", "pskd.train_teacher"], [], "nothing is to be started"),
+    (["local"], PROGRAM, "the following arguments are required: N"),
+    (["local", "0"], PROGRAM, "argument N: '0': expected a whole number from 1 on"),
+    (["local", "2", "--devices=1.5"], PROGRAM, "'1.5': expected a whole number from 1 on"),
+    (["local", "2", "--devises=2"], PROGRAM, "arguments: --devises=2; nearest: --devices"),
+    (["local", "2"], ["./train.py"], "MAIN is './train.py', expected a module such as xmodal."),
+    (["local", "2"], ["xmodal.train_teachr"], "there is no module xmodal.train_teachr"),
+    (["local", "2"], ["nomodal.train"], "there is no module nomodal.train"),
+    (["slurm", "--dry-run"], ["nomodal.train"], "there is no module nomodal.train"),
+    (["slurm", "--gpus-per-node=-1"], PROGRAM, "'-1': expected a whole number from 1 on"),
+    (["slurm", "--job-name=a b"], PROGRAM, "'a b': expected one word, without blanks or quotes"),
+    (["slurm", "--sbatch=--x\nrm"], PROGRAM, "expected one word, without blanks or quotes"),
+    (["tpu"], PROGRAM, "the following arguments are required: --name, --zone"),
+    ([*POD, "--dir="], PROGRAM, "'' is empty, expected the path of a folder"),
+    (["k8s"], PROGRAM, "the following arguments are required: --image, --processes"),
+    ([*JOB, "--name=My_Job"], PROGRAM, "--name 'My_Job': expected small letters, digits and"),
+    ([*JOB, f"--name={'a' * 62}"], PROGRAM, "62 letters, expected 61 at most; shorten it"),
+  ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments, program, message, capsys):
+  status, stdout, stderr = call(arguments, program, capsys)
+  assert (status, stdout) == (2, "")
+  assert stderr.startswith("error: ") and stderr.count("\n") == 1
+  assert message in stderr
+
+
+@pytest.mark.parametrize(
+  ("arguments", "tool"), [(["slurm"], "sbatch"), (POD, "gcloud"), (JOB, "kubectl")]
+)
+def test_where_nothing_can_be_submitted_one_line_says_so(arguments, tool, capsys, monkeypatch):
+  monkeypatch.setenv("PATH", "")
+  status, _, stderr = call(arguments, PROGRAM, capsys)
+  assert status == 2
+  assert stderr == (
+    f"error: there is no {tool} on the PATH, expected on a machine that submits; "
+    "--dry-run prints what it would get\n"
+  )
+
+
+@pytest.mark.parametrize(
+  ("arguments", "tool", "words"),
+  [
+    (["slurm", "--nodes=2", "--partition=p"], "sbatch", []),
+    (JOB, "kubectl", ["apply", "-f", "-"]),
+  ],
+)
+def test_a_dry_run_prints_what_is_handed_over(arguments, tool, words, stand_in, tmp_path, capsys):
+  put, calls = stand_in
+  put(tool, f"cat >{tmp_path / 'stdin'}; exit 3")
+  status, printed, _ = call([*arguments, "--dry-run"], PROGRAM, capsys)
+  assert status == 0 and not (tmp_path / "notes").exists()
+  assert call(arguments, PROGRAM, capsys)[0] == 3
+  assert calls(tool) == words
+  assert (tmp_path / "stdin").read_text() == printed
+
+
+def test_a_dry_run_for_a_tpu_pod_prints_the_command(stand_in, capsys):
+  put, calls = stand_in
+  put("gcloud", "exit 4")
+  _, printed, _ = call([*POD, "--project=p", "--dry-run"], PROGRAM, capsys)
+  assert call([*POD, "--project=p"], PROGRAM, capsys)[0] == 4
+  assert shlex.split(printed) == ["gcloud", *calls("gcloud")]
+  assert "--project=p" in calls("gcloud") and f"cd {REPO.name} && " in printed
+
+
+def test_the_options_of_a_slurm_job_reach_its_script(capsys):
+  options = ["--time=2:00:00", "--partition=p", "--account=a", "--job-name=j", "--sbatch=--mem=9G"]
+  arguments = ["slurm", "--dry-run", "--nodes=2", "--gpus-per-node=4", "--cpus-per-task=3"]
+  _, script, _ = call([*arguments, *options], PROGRAM, capsys)
+  assert script == sbatch_script(
+    PROGRAM,
+    python=sys.executable,
+    root=str(REPO),
+    nodes=2,
+    gpus_per_node=4,
+    cpus_per_task=3,
+    options=[*options[:4], "--mem=9G"],
+  )
+
+
+def test_the_options_of_a_kubernetes_job_reach_its_manifest(capsys):
+  options = ["--gpus=8", "--claim=c", "--mount=/m", "--name=n", "--dry-run"]
+  _, text, _ = call([*JOB, *options], PROGRAM, capsys)
+  wanted = dict(image="i", name="n", num_processes=2, gpus=8, claim="c", mount="/m")
+  assert json.loads(text) == manifest(PROGRAM, **wanted)
+
+
+def test_what_follows_the_first_two_hyphens_is_not_ours():
+  assert cluster.split(["local", "2", "--", "a.b", "--", "-x"]) == (
+    ["local", "2"],
+    ["a.b", "--", "-x"],
+  )
+  assert cluster.split(["local", "2"]) == (["local", "2"], [])
+
+
+@pytest.mark.parametrize("command", ["", *cluster.COMMANDS])
+def test_each_command_explains_itself_without_loading_jax(command):
+  code = (
+    "import runpy, sys\n"
+    f"sys.argv = ['cluster', *{command.split()}, '--help']\n"
+    "try: runpy.run_module('sbir.cluster', run_name='__main__', alter_sys=True)\n"
+    "except SystemExit as stopped: sys.exit(stopped.code or 'jax' in sys.modules)\n"
+  )
+  result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+  assert result.returncode == 0, result.stderr
+  assert "-- MAIN ARGS..." in result.stdout
