@@ -38,9 +38,10 @@ fi
 exit "$status"
 """
 ANY_WORDS = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-# Written by a program that takes the place of another: its own name, arguments and stdin.
+# A program that takes the place of another, and notes its arguments in a file of its name.
 NOTE = """#!/bin/sh
-{ echo "$(basename "$0")"; for word; do printf '%s\\0' "$word"; done; } >>"$NOTES"
+: >"$NOTES/$(basename "$0")"
+for word; do printf '%s\\0' "$word" >>"$NOTES/$(basename "$0")"; done
 """
 
 
@@ -61,8 +62,9 @@ def pod(program, **given):
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-  """Returns a function that puts a program of a name on the PATH, and one that tells its calls."""
-  (tmp_path / "bin").mkdir()
+  """Returns two functions: one puts a program on the PATH, one tells how it was called."""
+  for name in ("bin", "notes"):
+    (tmp_path / name).mkdir()
   monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
   monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
 
@@ -70,13 +72,12 @@ def stand_in(tmp_path, monkeypatch):
     (tmp_path / "bin" / name).write_text(NOTE + end + "\n")
     (tmp_path / "bin" / name).chmod(0o755)
 
-  def calls(name):
-    """Returns the arguments of the one call of a program."""
-    text = (tmp_path / "notes").read_text()
-    (found,) = re.findall(rf"(?:^|\0){name}\n((?:[^\0]*\0)*?)(?=\w+\n|$)", text) or [None]
-    return found and found.split("\0")[:-1]
+  def words_of(name):
+    """Returns the arguments that a program was called with; None if it was not."""
+    notes = tmp_path / "notes" / name
+    return notes.read_text().split("\0")[:-1] if notes.exists() else None
 
-  return put, calls
+  return put, words_of
 
 
 def call(arguments, program, capsys):
@@ -115,14 +116,14 @@ def test_any_arguments_survive_the_script_of_a_slurm_job(words):
 
 @pytest.mark.parametrize(("status", "is_requeued"), [(0, False), (1, False), (75, True)])
 def test_a_slurm_job_queues_itself_again_when_it_was_told_to_stop(status, is_requeued, stand_in):
-  put, calls = stand_in
+  put, words_of = stand_in
   put("srun", f"exit {status}")
   put("scontrol")
   environment = {**os.environ, "SLURM_JOB_ID": "17"}
   done = subprocess.run(["bash"], input=sbatch_script(PROGRAM), text=True, env=environment)
   assert done.returncode == status
-  assert calls("srun")[-len(PROGRAM) :] == PROGRAM
-  assert calls("scontrol") == (["requeue", "17"] if is_requeued else None)
+  assert words_of("srun")[-len(PROGRAM) :] == PROGRAM
+  assert words_of("scontrol") == (["requeue", "17"] if is_requeued else None)
 
 
 def test_a_tpu_pod_is_asked_so():
@@ -275,22 +276,22 @@ def test_where_nothing_can_be_submitted_one_line_says_so(arguments, tool, capsys
   ],
 )
 def test_a_dry_run_prints_what_is_handed_over(arguments, tool, words, stand_in, tmp_path, capsys):
-  put, calls = stand_in
+  put, words_of = stand_in
   put(tool, f"cat >{tmp_path / 'stdin'}; exit 3")
   status, printed, _ = call([*arguments, "--dry-run"], PROGRAM, capsys)
-  assert status == 0 and not (tmp_path / "notes").exists()
+  assert status == 0 and words_of(tool) is None
   assert call(arguments, PROGRAM, capsys)[0] == 3
-  assert calls(tool) == words
+  assert words_of(tool) == words
   assert (tmp_path / "stdin").read_text() == printed
 
 
 def test_a_dry_run_for_a_tpu_pod_prints_the_command(stand_in, capsys):
-  put, calls = stand_in
+  put, words_of = stand_in
   put("gcloud", "exit 4")
   _, printed, _ = call([*POD, "--project=p", "--dry-run"], PROGRAM, capsys)
   assert call([*POD, "--project=p"], PROGRAM, capsys)[0] == 4
-  assert shlex.split(printed) == ["gcloud", *calls("gcloud")]
-  assert "--project=p" in calls("gcloud") and f"cd {REPO.name} && " in printed
+  assert shlex.split(printed) == ["gcloud", *words_of("gcloud")]
+  assert "--project=p" in words_of("gcloud") and f"cd {REPO.name} && " in printed
 
 
 def test_the_options_of_a_slurm_job_reach_its_script(capsys):

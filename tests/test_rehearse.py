@@ -44,6 +44,10 @@ def save(seconds="0.2"):
   print("saved after", *signals)
   sys.exit(75)
 
+def finish():
+  wait(1.0)
+  print("stopped" if signals else "undisturbed")
+
 def stay():
   while True: time.sleep(1)
 
@@ -191,9 +195,9 @@ def test_who_is_told_to_stop_has_time_when_another_has_saved(started):
 
 
 def test_when_one_process_has_saved_by_itself_the_others_may_too(run):
-  result = run(2, "fail 75", "wait 1")
+  result = run(2, "fail 75", "finish")
   assert result.returncode == 75
-  assert result.stdout == "[1] ready\n"
+  assert result.stdout == "[1] ready\n[1] undisturbed\n"
 
 
 def test_on_a_terminal_the_first_process_writes_as_it_is(command, environment):
