@@ -123,8 +123,10 @@ def test_what_a_process_writes_comes_line_by_line_where_it_was_written(run):
 
 
 def test_when_a_process_fails_the_others_are_told_to_stop_and_its_status_is_ours(run):
+  start = time.monotonic()
   result = run(3, "save 0", "fail 3", "save 0")
   assert result.returncode == 3
+  assert time.monotonic() - start < rehearse.GRACE  # they are told at once
   assert "process 1 ended first, with status 3" in result.stderr
   assert {"[0] saved after SIGTERM", "[2] saved after SIGTERM"} <= set(result.stdout.splitlines())
 
@@ -217,6 +219,8 @@ def test_on_a_terminal_the_first_process_writes_as_it_is(command, environment):
   assert "\r\033[K[1] stderr is a terminal: False" in lines
 
 
-def test_a_free_port_can_be_listened_on():
+def test_a_free_port_is_one_that_nothing_listens_on():
   with socket.socket() as listener:
-    listener.bind(("127.0.0.1", rehearse.free_port()))
+    port = rehearse.free_port()
+    listener.bind(("127.0.0.1", port))
+    assert rehearse.free_port() != port
