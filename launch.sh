@@ -8,8 +8,11 @@ VENV_PYTHON=$VENV/bin/python
 LOG=$VENV/setup.log
 INSTALLING=$VENV/.installing # there while pip works: found at a start, it means pip was killed
 METHODS="xmodal pskd"
-DEV=""    # "yes": setup brings what the tests need, and all extras
-EXTRAS="" # what setup brings on top, such as "hub export"
+COMMANDS="setup, demo, train, test, bench, local, slurm, tpu, k8s, help"
+ACCELERATORS="cpu cuda tpu"
+DEV=""         # "yes": setup brings what the tests need, and all extras
+EXTRAS=""      # what setup brings on top, such as "hub export"
+ACCELERATOR="" # what jax is to run on; unless setup is told, what .venv was made for before
 
 usage() {
   cat <<'EOF'
@@ -25,7 +28,14 @@ usage: ./launch.sh COMMAND [ARGUMENTS]
                                          sketchy_mini, demo)
   test [pytest arguments]                style checks and the whole test suite
   bench [NAME ...] [--json FILE]         measure the speed, beside PyTorch (in .venv-bench, made for it)
-  setup [--with hub|export]... [--dev]   only make .venv (hub: for places on the Hugging Face hub;
+  local N [--devices D] -- MAIN ARGS...  rehearse on this CPU what a cluster runs: N processes of one
+                                         main, such as xmodal.train_teacher
+  slurm ... -- MAIN ARGS...              the same on a SLURM cluster, the workers of a TPU pod, or
+  tpu ... -- MAIN ARGS...                Kubernetes; each explains itself with --help, and shows
+  k8s ... -- MAIN ARGS...                with --dry-run what it would hand over
+  setup [--accelerator cpu|cuda|tpu] [--with hub|export]... [--dev]
+                                         only make .venv (cuda, tpu: with what jax needs there, kept
+                                         from then on; hub: for places on the Hugging Face hub;
                                          export: for ONNX; --dev: both, and what the tests need)
   help                                   this text
 
@@ -133,37 +143,40 @@ extras() {
   for file in "$ROOT"/requirements-*.txt; do
     name=${file##*/requirements-}
     name=${name%.txt}
-    case $name in test | bench | "*") ;; *) printf '%s ' "$name" ;; esac
+    case $name in test | bench | cuda | tpu | "*") ;; *) printf '%s ' "$name" ;; esac
   done
 }
 
-# check_extra NAME: stops unless there is a requirement file of that name
-check_extra() {
-  local choices
-  choices=$(extras)
-  case " $choices" in
+# check_choice NAME CHOICES COMPLAINT: stops unless NAME is one of the CHOICES
+check_choice() {
+  case " $2 " in
     *" ${1:-/} "*) ;;
-    *) die "setup --with does not know '${1:-}'; choose one of: ${choices% }" ;;
+    *) die "$3 '$1'; choose one of: ${2% }" ;;
   esac
 }
 
-# parse_setup ARGUMENTS: sets DEV and EXTRAS
+# parse_setup ARGUMENTS: sets DEV, EXTRAS and ACCELERATOR
 parse_setup() {
   while [ $# != 0 ]; do
     case $1 in
       --dev) DEV=yes ;;
       --with)
-        check_extra "${2:-}"
+        check_choice "${2:-}" "$(extras)" "setup --with does not know"
         EXTRAS="$EXTRAS $2"
         shift
         ;;
-      *) die "setup knows only --with NAME and --dev, not '$1'" ;;
+      --accelerator)
+        check_choice "${2:-}" "$ACCELERATORS" "setup --accelerator does not know"
+        ACCELERATOR=$2
+        shift
+        ;;
+      *) die "setup knows only --accelerator NAME, --with NAME and --dev, not '$1'" ;;
     esac
     shift
   done
 }
 
-# What DEV and EXTRAS say; two of us at once on a fresh clone would tear down each other's half-made .venv
+# Two of us at once on a fresh clone would tear down each other's half-made .venv.
 setup() {
   (
     if command -v flock >/dev/null; then flock 9; fi
@@ -171,17 +184,39 @@ setup() {
   ) 9<"$ROOT"
 }
 
-setup_alone() {
-  local name
-  if ! is_sound; then
-    if [ -e "$VENV" ]; then
-      say ".venv is broken or half-made: making it again"
-      rm -rf "$VENV.broken"
-      mv "$VENV" "$VENV.broken" # at once: half-deleted, it could pass for a sound one
-    fi
-    make_venv
+# make_again WHY: makes .venv, and puts aside what is there
+make_again() {
+  if [ -e "$VENV" ]; then
+    say ".venv $1: making it again"
     rm -rf "$VENV.broken"
+    mv "$VENV" "$VENV.broken" # at once: half-deleted, it could pass for a sound one
   fi
+  make_venv
+  keep_accelerator
+  rm -rf "$VENV.broken"
+}
+
+# Prints what .venv was made for; one put aside says so if making the new one was interrupted.
+chosen_accelerator() {
+  cat "$VENV/.accelerator" 2>/dev/null || cat "$VENV.broken/.accelerator" 2>/dev/null || echo cpu
+}
+
+# Before it is installed, so that what fails is tried again; writes nothing that is there already.
+keep_accelerator() {
+  [ "$(cat "$VENV/.accelerator" 2>/dev/null || echo cpu)" = "$ACCELERATOR" ] ||
+    echo "$ACCELERATOR" >"$VENV/.accelerator"
+}
+
+setup_alone() {
+  local name chosen
+  chosen=$(chosen_accelerator)
+  ACCELERATOR=${ACCELERATOR:-$chosen}
+  if ! is_sound; then
+    make_again "is broken or half-made"
+  elif [ "$chosen" != "$ACCELERATOR" ] && [ "$chosen" != cpu ]; then
+    make_again "is for $chosen" # pip would leave what jax then finds first
+  fi
+  keep_accelerator
   if [ -n "$DEV" ]; then
     install .stamp-dev "requirements.txt requirements-test.txt"
     fingerprint requirements.txt >"$VENV/.stamp"
@@ -189,7 +224,7 @@ setup_alone() {
   else
     install .stamp requirements.txt
   fi
-  for name in $EXTRAS; do install_extra "$name"; done
+  for name in ${ACCELERATOR#cpu} $EXTRAS; do install_extra "$name"; done
 }
 
 run_python() {
@@ -206,14 +241,6 @@ setup_bench() {
     is_sound || make_venv
     install .stamp requirements-bench.txt
   )
-}
-
-# check_method NAME: stops unless it is one of ours
-check_method() {
-  case " $METHODS " in
-    *" $1 "*) ;;
-    *) die "unknown method '$1'; choose one of: $METHODS" ;;
-  esac
 }
 
 run_tests() {
@@ -240,14 +267,14 @@ main() {
       ;;
     demo)
       case ${1:-} in "" | -*) ;; *) method=$1 && shift ;; esac
-      check_method "$method"
+      check_choice "$method" "$METHODS" "unknown method"
       setup
       run_python -m "$method.demo" "$@"
       ;;
     train)
       method=${1:-}
       [ -n "$method" ] || die "train what? ./launch.sh train METHOD NAME --data DIR --workdir W"
-      check_method "$method"
+      check_choice "$method" "$METHODS" "unknown method"
       shift
       setup
       run_python -m "$method.pipeline" "$@"
@@ -262,7 +289,11 @@ main() {
       setup_bench
       run_python -m benchmarks --compare torch "$@"
       ;;
-    *) die "unknown command '$command'; choose one of: setup, demo, train, test, bench, help" ;;
+    local | slurm | tpu | k8s)
+      setup
+      run_python -m sbir.cluster "$command" "$@"
+      ;;
+    *) die "unknown command '$command'; choose one of: $COMMANDS" ;;
   esac
 }
 

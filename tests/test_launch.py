@@ -1,6 +1,7 @@
 """launch.sh in a folder of its own, with requirement files that ask for nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,9 @@ EOF
 touch pip/__init__.py
 """
 
+KNOWN = "setup knows only --accelerator NAME, --with NAME and --dev, not"
+ACCELERATOR = "--accelerator does not know"
+COMMANDS = "setup, demo, train, test, bench, local, slurm, tpu, k8s, help"
 PIP = "install --no-input --disable-pip-version-check --progress-bar off"
 
 
@@ -29,12 +33,14 @@ def clone(tmp_path):
   for name in ("launch.sh", ".ci"):
     copy = shutil.copytree if (REPO / name).is_dir() else shutil.copy
     copy(REPO / name, tmp_path / name)
-  for name in ("", "-test", "-hub", "-export", "-bench"):
+  for name in ("", "-test", "-hub", "-export", "-bench", "-cuda", "-tpu"):
     (tmp_path / f"requirements{name}.txt").write_text("# nothing\n")
   (tmp_path / "benchmarks.py").write_text("import sys; print(sys.argv[1:])")
   (tmp_path / "xmodal").mkdir()
   for name in ("demo", "pipeline"):
     (tmp_path / f"xmodal/{name}.py").write_text("import sys; print(sys.argv[1:])")
+  (tmp_path / "sbir").mkdir()
+  (tmp_path / "sbir/cluster.py").write_text("import sys; print(sys.argv[1:])")
   (tmp_path / "python").write_text(QUICK_PYTHON)
   (tmp_path / "python").chmod(0o755)
   return tmp_path
@@ -56,15 +62,18 @@ def launch(clone, *arguments):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["demmo"], "unknown command 'demmo'; choose one of: setup, demo, train, test, bench, help"),
+    (["demmo"], f"unknown command 'demmo'; choose one of: {COMMANDS}"),
     (["demo", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
     (["train", "nomodal"], "unknown method 'nomodal'; choose one of: xmodal pskd"),
     (["train"], "train what? ./launch.sh train METHOD NAME --data DIR --workdir W"),
-    (["setup", "--fast"], "setup knows only --with NAME and --dev, not '--fast'"),
-    (["setup", "--dev", "hub"], "setup knows only --with NAME and --dev, not 'hub'"),
+    (["setup", "--fast"], f"{KNOWN} '--fast'"),
+    (["setup", "--dev", "hub"], f"{KNOWN} 'hub'"),
     (["setup", "--with", "hab"], "setup --with does not know 'hab'; choose one of: export hub"),
     (["setup", "--with", "test"], "setup --with does not know 'test'; choose one of: export hub"),
     (["setup", "--with", "*"], "setup --with does not know '*'; choose one of: export hub"),
+    (["setup", "--with", "cuda"], "setup --with does not know 'cuda'; choose one of: export hub"),
+    (["setup", "--accelerator", "gpu"], f"setup {ACCELERATOR} 'gpu'; choose one of: cpu cuda tpu"),
+    (["setup", "--accelerator"], f"setup {ACCELERATOR} ''; choose one of: cpu cuda tpu"),
     (["setup", "--with"], "setup --with does not know ''; choose one of: export hub"),
   ],
 )
@@ -122,6 +131,8 @@ def test_set_up_happens_once(clone):
 BASE = "-r requirements.txt"
 HUB = "-r requirements-hub.txt -c requirements.txt"
 EXPORT = "-r requirements-export.txt --no-deps"
+CUDA = "-r requirements-cuda.txt -c requirements.txt"
+TPU = "-r requirements-tpu.txt -c requirements.txt"
 
 
 def test_what_the_tests_need_is_set_up_once_too(clone):
@@ -215,3 +226,65 @@ def test_a_failed_installation_says_so_and_is_tried_again(clone):
   (clone / "requirements.txt").write_text("# nothing\n")
   again = launch(clone, "demo")
   assert again.stdout == "[]\n" and "making .venv" not in again.stderr
+
+
+@pytest.mark.parametrize("command", ["local", "slurm", "tpu", "k8s"])
+def test_many_processes_are_started_by_python_with_the_arguments_as_they_are(clone, command):
+  result = launch(clone, command, "2", "--", "some.main", "a b", "--help")
+  assert result.stdout == f"{[command, '2', '--', 'some.main', 'a b', '--help']}\n", result.stderr
+
+
+@pytest.mark.parametrize(("accelerator", "calls"), [("cpu", []), ("cuda", [CUDA]), ("tpu", [TPU])])
+def test_what_an_accelerator_needs_is_set_up_on_top_once(clone, accelerator, calls):
+  assert launch(clone, "setup", "--accelerator", accelerator).returncode == 0
+  assert pip_calls(clone) == [BASE, *calls]
+  for later in (["setup", "--accelerator", accelerator], ["setup"], ["demo"]):
+    assert launch(clone, *later).stderr.count("installing") == 0
+  assert pip_calls(clone) == []
+
+
+def test_later_commands_keep_the_accelerator_when_the_pins_change(clone):
+  launch(clone, "setup", "--accelerator", "cuda")
+  for name in ("", "-cuda"):
+    (clone / f"requirements{name}.txt").write_text("# nothing new\n")
+  launch(clone, "demo")
+  assert pip_calls(clone) == [BASE, CUDA, BASE, CUDA]
+
+
+@pytest.mark.parametrize("damage", ["broken", "put aside"])
+def test_a_venv_that_is_made_again_keeps_the_accelerator(clone, damage):
+  launch(clone, "setup", "--accelerator", "tpu")
+  (clone / ".venv/bin/python").unlink()
+  if damage == "put aside":  # as where making the new one was killed
+    (clone / ".venv").rename(clone / ".venv.broken")
+  assert launch(clone, "demo").stdout == "[]\n"
+  assert pip_calls(clone) == [BASE, TPU, BASE, TPU]
+
+
+def test_an_accelerator_comes_into_the_same_venv_and_another_makes_it_anew(clone):
+  launch(clone, "setup")
+  first = launch(clone, "setup", "--accelerator", "cuda").stderr
+  assert "making" not in first and pip_calls(clone) == [BASE, CUDA]
+  second = launch(clone, "setup", "--accelerator", "cpu").stderr
+  assert ".venv is for cuda: making it again" in second
+  assert launch(clone, "demo").stderr == ""
+  assert pip_calls(clone) == [BASE]
+
+
+def test_an_accelerator_that_could_not_be_installed_is_tried_again(clone):
+  launch(clone, "setup")
+  pip = next(clone.glob(".venv/lib/*/site-packages/pip/__main__.py"))
+  works = pip.read_text()
+  pip.write_text("import sys; sys.exit('no such version')")
+  assert launch(clone, "setup", "--accelerator", "cuda").returncode == 2
+  pip.write_text(works)
+  assert launch(clone, "demo").returncode == 0
+  assert pip_calls(clone) == [BASE, CUDA]
+
+
+@pytest.mark.parametrize("name", ["cuda", "tpu"])
+def test_an_accelerator_gets_the_jax_that_is_pinned(name):
+  jax = re.search(r"^jax==(.*)$", (REPO / "requirements.txt").read_text(), re.MULTILINE)[1]
+  text = (REPO / f"requirements-{name}.txt").read_text()
+  pins = re.findall(r"^jax[\w\[\]-]*==(.*)$", text, re.MULTILINE)
+  assert set(pins) == {jax}
