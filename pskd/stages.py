@@ -156,7 +156,7 @@ def scaled_rate(config: ConfigDict) -> float:
 
 
 def open_part(
-  config: Mapping[str, Any], part: str, size: int, *, on_error: str = "stop"
+  config: Mapping[str, Any], part: str, size: int, *, on_error: str | None = None
 ) -> tuple[ResizedSource, ClassSplit]:
   """Returns a part ("train", "validation", "test", "seen") of the config's data set, its images
   square of `size` and remembered as it says, and the classes. Training may skip bad images.
@@ -180,7 +180,7 @@ def _open_part(
   cache: str,
   cache_dir: str,
   fit: str,
-  on_error: str,
+  on_error: str | None,
   **words: Any,
 ) -> tuple[ResizedSource, ClassSplit]:
   opened, split = open_zero_shot(source, name, dir, part, **words)

@@ -178,7 +178,7 @@ def open_split(config: Mapping[str, Any], split: str) -> ResizedSource:
   data = config["data"]
   where = (data["source"], data["name"], data["dir"], split, data["seed"])
   kept = {key: data[key] for key in ("cache", "cache_dir", "fit")}
-  kept["on_error"] = data["on_error"] if split == "train" else "stop"
+  kept["on_error"] = data["on_error"] if split == "train" else None
   return _open_split(*where, config["image_size"], **kept)
 
 

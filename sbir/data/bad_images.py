@@ -31,11 +31,13 @@ class Unreadable(UserError):
 class BadImages:
   """The images of a source that this process has found unreadable. Safe from several threads."""
 
-  def __init__(self, name: str, num_images: int, on_error: str):
-    """`on_error` is what to do about one, of ON_ERROR. Raises: UserError if it is another word."""
-    if on_error not in ON_ERROR:
+  def __init__(self, name: str, num_images: int, on_error: str | None):
+    """`on_error` is what training does about one, of ON_ERROR; None where there is nothing to choose,
+    and one stops. Raises: UserError if it is another word."""
+    if on_error not in (None, *ON_ERROR):
       raise UserError(f"data.on_error={on_error!r} must be one of: {', '.join(ON_ERROR)}")
     self.is_skipping, self.limit = on_error == "skip", max(1, num_images // ONE_IN)
+    self._advice = "; or train without it: --config.data.on_error=skip" if on_error else ""
     self._name, self._reasons, self._lock = name, dict[int, str](), threading.Lock()
     self._is_bad = np.zeros(num_images, bool)
 
@@ -45,7 +47,7 @@ class BadImages:
     Raises: UserError if training is to stop at a bad image, or if there are too many by now.
     """
     if not self.is_skipping:
-      raise UserError(f"{error}; or train without it: --config.data.on_error=skip") from None
+      raise UserError(f"{error}{self._advice}") from None
     with self._lock:
       if error.index not in self._reasons:
         self._reasons[error.index] = str(error)

@@ -25,7 +25,7 @@ class ResizedSource:
     cache: str = "memory",
     cache_dir: str | os.PathLike = "",
     fit: str = "stretch",
-    on_error: str = "stop",
+    on_error: str | None = None,
   ):
     """Wraps `source`; `fit` is how images become square, one of `fit.FITS`.
 
@@ -35,8 +35,8 @@ class ResizedSource:
     size * size * 3 bytes. Reading is thread-safe: two threads that miss together write the same
     bytes twice.
 
-    `on_error` says what training does about an image that cannot be read: "stop", or "skip" it as
-    `bad` then notes. Whatever it says, `image` and `images` raise, so that nothing is measured on
+    `on_error` says what training does about an image that cannot be read: "stop", or "skip" it, for
+    which `bad` keeps note of it. `image` and `images` raise all the same: nothing is measured on
     less than all.
 
     Raises: UserError if `cache` or `on_error` is another word, or there is no room.
@@ -119,7 +119,7 @@ def resized(
   cache: str = "memory",
   cache_dir: str | os.PathLike = "",
   fit: str = "stretch",
-  on_error: str = "stop",
+  on_error: str | None = None,
 ) -> ResizedSource:
   """Returns `source` with square images, or `source` itself if it is one already (cache and all).
 

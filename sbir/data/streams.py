@@ -1,7 +1,7 @@
 """Photos and sketches in two streams that know nothing of each other: labels, but no pairs.
 
-Batch k is a function of (source, seed, batch sizes, k) alone, as in `pipeline`. An image that cannot
-be read stops the iterator, or is skipped, as there.
+Batch k is a function of (source, seed, batch sizes, k) alone, as in `pipeline`. An image that
+cannot be read stops the iterator, or is skipped, as there.
 """
 
 import functools
