@@ -32,8 +32,8 @@ class BadImages:
   """The images of a source that this process has found unreadable. Safe from several threads."""
 
   def __init__(self, name: str, num_images: int, on_error: str | None):
-    """`on_error` is what training does about one, of ON_ERROR; None where there is nothing to choose,
-    and one stops. Raises: UserError if it is another word."""
+    """`on_error` is what training does about one, of ON_ERROR; None where nothing is to choose: one
+    stops. Raises: UserError if it is another word."""
     if on_error not in (None, *ON_ERROR):
       raise UserError(f"data.on_error={on_error!r} must be one of: {', '.join(ON_ERROR)}")
     self.is_skipping, self.limit = on_error == "skip", max(1, num_images // ONE_IN)
