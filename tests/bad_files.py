@@ -31,12 +31,18 @@ def too_long(path: Path) -> None:
     file.truncate(MAX_BYTES + 1)  # takes no room
 
 
+def lead_nowhere(path: Path) -> None:
+  path.unlink()
+  path.symlink_to("nowhere")
+
+
 DAMAGE = {  # how to spoil a file, and what is said of it
-  "missing": (Path.unlink, "cannot be read (No such file"),
-  "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-20]), "truncated"),
+  "deleted": (Path.unlink, "cannot be read (No such file"),
+  "a link to nothing": (lead_nowhere, "cannot be read (No such file"),
+  "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-30]), "truncated"),
   "bomb": (lambda path: path.write_bytes(png(50_000, 50_000)), f"at most {MAX_PIXELS}"),
   "thin": (lambda path: path.write_bytes(png(60_000_000, 1)), "60000000 x 1 pixels, expected"),
-  "no pixels": (lambda path: path.write_bytes(b"P6\n0 0\n255\n"), "0 x 0 pixels, expected"),
+  "no pixels": (lambda path: path.write_bytes(b"P6\n0 0\n255\n"), "no image format begins"),
   "no bytes": (lambda path: path.write_bytes(b""), "0 bytes"),
   "another kind": (lambda path: path.write_bytes(b"<html>"), "no image format begins like this"),
   "too many bytes": (too_long, f"{MAX_BYTES + 1} bytes, expected at most {MAX_BYTES}"),

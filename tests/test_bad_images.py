@@ -35,8 +35,8 @@ def root(whole, tmp_path):
 
 @pytest.fixture
 def spoilt(root):
-  """A set of which a photo is missing and a sketch is cut."""
-  for index, kind in ((PHOTO, "missing"), (SKETCH, "truncated")):
+  """A set of which a photo is a link to nothing and a sketch is cut."""
+  for index, kind in ((PHOTO, "a link to nothing"), (SKETCH, "truncated")):
     DAMAGE[kind][0](open_shoes(root).path(index))
   return root
 
@@ -79,11 +79,12 @@ def lines_with(capsys, path):
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_by_default_a_bad_file_of_any_kind_stops_with_path_reason_and_what_to_do(kind, root):
   spoil, reason = DAMAGE[kind]
-  spoil(open_shoes(root).path(PHOTO))
+  files = open_shoes(root)
+  spoil(files.path(PHOTO))
   with pytest.raises(UserError) as stopped:
-    batches(source_of(root, "stop"), 8)
+    batches(resized(files, SIZE, on_error="stop"), 8)
   message = str(stopped.value)
-  assert message.startswith(f"{open_shoes(root).path(PHOTO)}: ") and reason in message
+  assert message.startswith(f"{files.path(PHOTO)}: ") and reason in message
   assert message.endswith("; or train without it: --config.data.on_error=skip")
   assert "\n" not in message
 

@@ -1,12 +1,14 @@
 """PSKD's mains on a set with an image that cannot be read: stopped, skipped, stored."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
 from pskd import stages
 from sbir import cli
-from sbir.logs import read_metrics
 from sbir.types import UserError
+from tests.pskd_refusals import save_untrained
 from tests.pskd_runs import TINY, make_classes, of_data
 from tests.pskd_tiny import make_stub
 
@@ -15,51 +17,55 @@ BAD = "photo/cow/1.png"
 
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory):
-  """A folder with data of which a photo is cut, and its settings; all networks are stubs."""
+  """A folder with data of which a photo holds nothing, a teacher, and the settings of its student;
+  all networks are stubs."""
   root = tmp_path_factory.mktemp("spoilt")
   data = make_classes(root / "data", photos=5, sketches=4)
   (data / BAD).write_bytes(b"")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(stages, "two_token_net", lambda *_, head, **__: make_stub(head.num_classes))
-    yield root, {**TINY, **of_data(data), "log_every": "1", "epochs": "3", "warmup_epochs": "0"}
+    make_net = lambda *_, head, **__: make_stub(head.num_classes)
+    patch.setattr(stages, "two_token_net", make_net)
+    teacher = save_untrained(root / "teacher", "teacher", of_data(data))
+    words = {"teacher": str(teacher), "loss.ila_group": "0", "cache.views": "2"}
+    yield root, {**TINY, **of_data(data), **words}
 
 
-def train(stage, workdir, settings, **changes):
+def given_batches(settings, monkeypatch, count=10, **changes):
+  """Returns what a student's main would train on."""
+  given = {}
+  monkeypatch.setattr(stages, "train", lambda task, **rest: given.update(rest, task=task))
   stages._open_part.cache_clear()  # a new process would try every file anew
-  config = cli.load_config(f"configs/pskd/{stage}.py:sketchy_mini", {**settings, **changes})
-  stages.train_stage(config, str(workdir))
-  return [row["loss"] for row in read_metrics(workdir)]
+  words = {**settings, **{key.replace("__", "."): text for key, text in changes.items()}}
+  stages.train_stage(cli.load_config("configs/pskd/student.py:sketchy_mini", words), "unwritten")
+  return list(islice(given["batches"], count))
 
 
-def test_teacher_and_student_skip_it_and_what_is_stored_of_it_is_never_used(spoilt, capfd):
+def test_a_bad_photo_is_stored_as_nothing_and_never_shown(spoilt, monkeypatch, capfd):
   root, settings = spoilt
-  settings = {**settings, "data.on_error": "skip"}
-  losses = train("teacher", root / "teacher", settings)
-  assert np.isfinite(losses).all() and len(losses) > 6
-  words = {"teacher": str(root / "teacher"), "loss.ila_group": "0", "cache.views": "2"}
-  capfd.readouterr()
-  first = train("student", root / "filled", {**settings, **words})
-  said = capfd.readouterr().err
-  assert said.count(f"skipped: {root / 'data' / BAD}") == 1
-  assert "images cannot be read and were skipped" in said
-  assert train("student", root / "found", {**settings, **words}) == first
-  assert np.isfinite(first).all()
-  with pytest.raises(UserError, match=r"cow/1\.png: .*train without it: --config\.data\.on_error"):
-    train("student", root / "stopped", {**settings, **words, "data.on_error": "stop"})
+  filled = given_batches(settings, monkeypatch, data__on_error="skip")
+  assert capfd.readouterr().err.count(f"skipped: {root / 'data' / BAD}") == 1  # by the filling
+  found = given_batches(settings, monkeypatch, data__on_error="skip")
+  assert capfd.readouterr().err.count(f"skipped: {root / 'data' / BAD}") == 1
+  for one, other in zip(filled, found, strict=True):
+    assert np.isfinite(one["photo_logits"]).all()
+    for name, value in one.items():
+      np.testing.assert_array_equal(value, other[name])
+  config = cli.load_config("configs/pskd/student.py:sketchy_mini", settings)
+  keys = [record.key for record in stages.make_plan(config, "unwritten").source.records]
+  shown = {keys[index] for batch in filled for index in batch["photo_index"]}
+  assert len(shown) == 19 and BAD not in shown
 
 
-def test_by_default_it_stops_with_the_path(spoilt):
-  root, settings = spoilt
-  with pytest.raises(UserError, match=r"cow/1\.png: not a readable image .*0 bytes"):
-    train("teacher", root / "stopped_teacher", settings)
+@pytest.mark.parametrize("views", ["0", "2"], ids=["training", "filling"])
+def test_by_default_it_stops_with_the_path(views, spoilt, tmp_path, monkeypatch):
+  words = {"cache__views": views, "cache__dir": str(tmp_path)}
+  with pytest.raises(UserError, match=r"cow/1\.png: not a readable image .*0 bytes.*on_error=skip"):
+    given_batches(spoilt[1], monkeypatch, **words)
 
 
-def test_validation_stops_whatever_training_does(spoilt, tmp_path):
-  data = make_classes(tmp_path / "data")
-  cut_photo = data / "photo/ant/0.png"
-  cut_photo.write_bytes(b"")
-  changes = {"data.validation_classes": "2", "eval_every": "1", "data.on_error": "skip"}
-  settings = {**spoilt[1], **of_data(data), **changes}
-  with pytest.raises(UserError, match=r"ant/0\.png: not a readable image") as stopped:
-    train("teacher", tmp_path / "run", settings)
-  assert "on_error" not in str(stopped.value)
+def test_only_what_is_trained_on_may_be_skipped(spoilt):
+  changes = {"data.validation_classes": "2", "data.on_error": "skip"}
+  config = cli.load_config("configs/pskd/student.py:sketchy_mini", {**spoilt[1], **changes})
+  assert stages.make_plan(config, "unwritten").source.bad.is_skipping
+  for part in ("validation", "test", "seen"):
+    assert not stages.open_part(config, part, 16)[0].bad.is_skipping

@@ -12,8 +12,8 @@ from sbir.data.pairs import epoch_rows, find_pairs
 from sbir.data.sources import open_source
 from sbir.logs import TIMING_FIELDS, read_metrics
 from sbir.types import UserError
-from tests.refusals import cut
-from tests.xmodal_caches import config_of
+from tests.refusals import cut, save_untrained
+from tests.xmodal_caches import COMMON, config_of
 from tests.xmodal_runs import KILLED, QUICK, RESTART, TINY, arguments, make_pairs, start
 from xmodal import cache_teacher, stages, train_photo_student, train_sketch_student, train_teacher
 
@@ -27,6 +27,18 @@ def spoil(root, *files):
   for file in files:
     cut(root / file)
   return root
+
+
+@pytest.fixture(scope="module")
+def untrained(one_block, pairs, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("untrained") / "teacher"
+  return save_untrained(folder, "teacher", {**COMMON, "data.dir": pairs})
+
+
+@pytest.fixture
+def teacher_run(untrained, tmp_path):
+  """A teacher's run folder of one's own, with nothing stored."""
+  return shutil.copytree(untrained, tmp_path / "teacher")
 
 
 @pytest.fixture
@@ -71,12 +83,13 @@ def test_too_many_bad_images_stop_the_main_with_status_2(tmp_path, capsys):
   root = make_pairs(tmp_path / "data")
   for photo in (root / "train/photo").iterdir():
     cut(photo)
-  settings = {**TINY, "data.dir": root, "data.on_error": "skip"}
+  settings = {**TINY, "data.dir": root, "data.on_error": "skip", "data.num_threads": "3"}
   words = arguments("teacher.py:shoe304", tmp_path / "run", settings)
   with pytest.raises(SystemExit) as stopped:
     cli.run(train_teacher.main, words)
-  line = capsys.readouterr().err.splitlines()[-1]
-  assert stopped.value.code == 2 and line.startswith("error: shoe304: ")
+  *skipped, line = capsys.readouterr().err.splitlines()
+  assert stopped.value.code == 2 and line.startswith("error: shoe304: 2 ")
+  assert [text.split(":")[0] for text in skipped] == ["skipped"] * 2
   assert "of 24 images cannot be read, expected at most 1 with data.on_error=skip" in line
   assert f"the first: {root}/train/photo/" in line
   assert not (tmp_path / "run").exists()

@@ -49,7 +49,7 @@ class BadImages:
     if not self.is_skipping:
       raise UserError(f"{error}{self._advice}") from None
     with self._lock:
-      if error.index not in self._reasons:
+      if error.index not in self._reasons and len(self._reasons) <= self.limit:
         self._reasons[error.index] = str(error)
         self._is_bad[error.index] = True
         progress.say(f"skipped: {error}")
