@@ -109,7 +109,7 @@ class StoredRows:
     for shard in np.unique(shards):
       here = shards == shard
       out[here] = self._shard(int(shard))[place[here]]
-    if (void := np.isnan(out).reshape(len(rows), -1).any(axis=1)).any():
+    if (void := np.isnan(out).any(axis=tuple(range(1, out.ndim)))).any():
       raise UserError(
         f"{self.folder}: row {rows[void][0]} holds no numbers: its image could not be read when it "
         "was stored; set --config.data.on_error=skip, or mend the image and remove this folder"
