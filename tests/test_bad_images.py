@@ -45,10 +45,10 @@ def source_of(root, on_error="skip", **words):
   return resized(open_shoes(root), SIZE, **{"cache": "none"} | words, on_error=on_error)
 
 
-def batches(source, count=None, **overrides):
+def batches(source, number=None, **overrides):
   words = {"image_size": SIZE, "batch_size": BATCH, "seed": 7, "num_threads": 0} | overrides
   iterator = train_batches(source, **words)
-  return iterator if count is None else list(islice(iterator, count))
+  return iterator if number is None else list(islice(iterator, number))
 
 
 def drawn(batch, names=PAIR_IMAGES):
@@ -148,6 +148,20 @@ def test_a_resumed_iterator_goes_on_as_the_straight_one_though_it_has_met_nothin
   resumed.set_state(json.loads(json.dumps(first.get_state())))
   for batch, wanted in zip(resumed, straight[taken:], strict=False):
     np.testing.assert_array_equal(drawn(batch), drawn(wanted))
+
+
+def test_until_it_stops_a_run_sees_what_one_that_skips_does_so_it_may_go_on_skipping(spoilt):
+  pairs = find_pairs(open_shoes(spoilt))
+  rows_of = lambda seed: epoch_rows(pairs, sample_by="sketch", seed=seed, epoch=0)
+  is_late = lambda rows: not {PHOTO, SKETCH} & set(rows[: 2 * BATCH, 1:].flat)
+  seed = next(seed for seed in range(100) if is_late(rows_of(seed)))
+  stopping, skipping = (batches(source_of(spoilt, word), seed=seed) for word in ("stop", "skip"))
+  seen = 0
+  with pytest.raises(UserError, match=r"train without it"):
+    for batch, wanted in zip(stopping, skipping, strict=True):
+      np.testing.assert_array_equal(drawn(batch), drawn(wanted))
+      seen += 1
+  assert seen >= 2
 
 
 @pytest.mark.parametrize("count", [2, 4])
