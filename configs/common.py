@@ -57,6 +57,9 @@ def data() -> ConfigDict:
       "seed": 0,  # of the synthetic set
       "cache": "memory",  # keep resized images; "disk" for all processes, "none" not at all
       "cache_dir": "",  # of "disk"; "": the user's cache folder
+      # What training does about an image that cannot be read: "stop" and name it; "skip": name it,
+      # show another, and stop when they are more than 1 in 100. Measuring always stops.
+      "on_error": "stop",
       "fit": "stretch",  # to the square, as published; "trim": cut white margins, keep the shape
       "sample_by": "sketch",  # each sketch once an epoch; "photo": each photo once, as released
       "num_threads": 2,

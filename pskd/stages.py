@@ -87,6 +87,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     log_tensorboard=config.log_tensorboard,
     desc=config.stage,
   )
+  plan.source.bad.tell()
 
 
 def cache_teacher(config: ConfigDict) -> TeacherCache:
@@ -144,7 +145,9 @@ def make_plan(config: ConfigDict, workdir: str | Path) -> Plan:
 
 
 def _open_training(config: Mapping[str, Any]) -> tuple[ResizedSource, ClassSplit]:
-  return open_part(config, "train", config["data"]["read_size"] or config["image_size"])
+  data = config["data"]
+  size = data["read_size"] or config["image_size"]
+  return open_part(config, "train", size, on_error=data["on_error"])
 
 
 def _batch_sizes(config: ConfigDict) -> dict[str, int]:
@@ -157,16 +160,18 @@ def scaled_rate(config: ConfigDict) -> float:
   return config.optimizer.lr * config.batch_size / PHOTOS_OF_RATE
 
 
-def open_part(config: Mapping[str, Any], part: str, size: int) -> tuple[ResizedSource, ClassSplit]:
+def open_part(
+  config: Mapping[str, Any], part: str, size: int, *, on_error: str | None = None
+) -> tuple[ResizedSource, ClassSplit]:
   """Returns a part ("train", "validation", "test", "seen") of the config's data set, its images
-  square of `size` and remembered as it says, and the classes.
+  square of `size` and remembered as it says, and the classes. Training may skip bad images.
 
   The stages of one process share what is remembered: the same words give the same object.
   """
   data = config["data"]
   keys = ("source", "name", "dir", "split", "seen", "validation_classes", "held_out_photos")
   keys += ("base_photos", "seed", "cache", "cache_dir", "fit")
-  return _open_part(part, size, **{key: data[key] for key in keys})
+  return _open_part(part, size, on_error=on_error, **{key: data[key] for key in keys})
 
 
 @functools.lru_cache(maxsize=4)
@@ -180,10 +185,12 @@ def _open_part(
   cache: str,
   cache_dir: str,
   fit: str,
+  on_error: str | None,
   **words: Any,
 ) -> tuple[ResizedSource, ClassSplit]:
   opened, split = open_zero_shot(source, name, dir, part, **words)
-  return resized(opened, size, cache=cache, cache_dir=cache_dir, fit=fit), split
+  kept = {"cache": cache, "cache_dir": cache_dir, "fit": fit, "on_error": on_error}
+  return resized(opened, size, **kept), split
 
 
 def _scorer(config: ConfigDict, task: TeacherTask | StudentTask, mesh: Mesh) -> Evaluate | None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from pskd.model import TwoTokenNet
@@ -71,7 +71,8 @@ class TeacherCache:
     params = put_replicated(params, mesh) if self.rows.missing() else {}
     ask = jax.jit(functools.partial(_ask, model, self._recipe, self._image_size, self._seed))
     compute, size = functools.partial(ask, params), IMAGES * mesh.size
-    fill(self.rows, self._load, compute, batch_size=size, mesh=mesh, desc="teacher's logits")
+    words = {"batch_size": size, "mesh": mesh, "desc": "teacher's logits", "is_void": self._is_void}
+    fill(self.rows, self._load, compute, **words)
 
   def remove_older(self) -> None:
     """Deletes what stands beside it of another state of the teacher, such as before it was trained
@@ -88,7 +89,10 @@ class TeacherCache:
 
   def _load(self, numbers: Int[np.ndarray, "b"]) -> HostBatch:
     view, index = (part.astype(np.int32) for part in np.divmod(numbers, self._num_images))
-    return {"image": self._source.images(index), "index": index, "view": view}
+    return {"image": self._source.images_or_blank(index), "index": index, "view": view}
+
+  def _is_void(self, numbers: Int[np.ndarray, "b"]) -> Bool[np.ndarray, "b"]:
+    return self._source.bad.among(numbers[:, None] % self._num_images)
 
 
 def _ask(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from sbir import processes, progress, run_folder
 from sbir.data.padding import HostBatch, padded
@@ -21,12 +21,16 @@ def fill(
   batch_size: int,
   mesh: Mesh,
   desc: str,
+  is_void: Callable[[np.ndarray], Bool[np.ndarray, "rows"]] | None = None,
 ) -> None:
   """Computes and stores the shards that are missing; stopped and called again, it goes on.
 
   `load(numbers)` returns the host batch of these rows, `compute` their numbers; jit it. Batches are
   of one size, the last one padded, and split over the mesh. Of several processes, which must share
   the folder, the first writes.
+
+  Rows of which `is_void(numbers)` says so, asked after they were loaded, are stored as no numbers:
+  `StoredRows.take` refuses them.
 
   Raises: UserError if the folder cannot be written.
   """
@@ -52,6 +56,8 @@ def fill(
       length = len(rows.rows_of(shard))
       while len(waiting) < length:
         waiting = np.concatenate([waiting, next(arriving)])
+      if is_void is not None:
+        waiting[:length][is_void(rows.rows_of(shard))] = np.nan
       rows.write(shard, waiting[:length])
       waiting = waiting[length:]
   processes.barrier(f"after filling {desc}")

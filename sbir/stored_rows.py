@@ -104,7 +104,7 @@ class StoredRows:
   def take(self, rows: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n ..."]:
     """Returns copies of the rows of these numbers, in any order; safe from several threads.
 
-    Raises: UserError if a shard that is asked for is missing.
+    Raises: UserError if a shard that is asked for is missing, or a row holds no numbers.
     """
     rows = np.asarray(rows)
     if len(rows) and not (rows.min() >= 0 and rows.max() < self.num_rows):
@@ -115,6 +115,11 @@ class StoredRows:
     for shard in np.unique(shards):
       here = shards == shard
       out[here] = self._shard(int(shard))[place[here]]
+    if (void := np.isnan(out).any(axis=tuple(range(1, out.ndim)))).any():
+      raise UserError(
+        f"{self.folder}: row {rows[void][0]} holds no numbers: its image could not be read when it "
+        "was stored; set --config.data.on_error=skip, or mend the image and remove this folder"
+      )
     return out
 
   def remove_stale(self, is_stale: Callable[[Mapping[str, Any]], bool]) -> None:

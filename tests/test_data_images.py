@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sbir.data.images import MAX_PIXELS, decode, is_image_name, resize
+from sbir.data.images import MAX_PIXELS, as_rgb, decode, is_image_name, resize
 from sbir.types import UserError
 
 
@@ -182,6 +182,11 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_undecoded(side):
   assert side * side > MAX_PIXELS
   with pytest.raises(UserError, match="scale it down"):
     decode(raw_png(side, side, 8, 2))
+
+
+def test_a_picture_without_pixels_is_refused():
+  with pytest.raises(UserError, match="0 x 3 pixels, expected at least one"):
+    as_rgb(Image.new("RGB", (0, 3)))
 
 
 def test_floating_point_pixels_are_refused():

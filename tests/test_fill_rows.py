@@ -95,6 +95,18 @@ def test_damage_is_mended_and_the_rest_left_alone(tmp_path):
   assert path.read_bytes() == before
 
 
+def test_a_void_row_is_stored_as_no_numbers_and_refused_when_it_is_asked_for(tmp_path):
+  rows, void = open_rows(tmp_path), [3, 9, 21]
+  words = {"batch_size": 5, "mesh": MESH, "desc": "squares"}
+  fill(rows, Loader(), squares, is_void=lambda numbers: np.isin(numbers, void), **words)
+  others = np.setdiff1d(np.arange(22), void)
+  np.testing.assert_array_equal(open_rows(tmp_path).take(others)[:, 1], others.astype(float) ** 2)
+  assert open_rows(tmp_path).missing() == []
+  for row in void:
+    with pytest.raises(UserError, match=rf"row {row} holds no numbers: its image could not be re"):
+      rows.take(np.array([0, row, 1]))
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
   (tmp_path / "file").write_text("")
   load = Loader()

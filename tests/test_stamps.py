@@ -73,11 +73,14 @@ def test_what_a_manifest_says_of_an_image_is_in_the_stamp(tmp_path):
   assert stamp("shoe") == stamp("shoe") != stamp("boot")
 
 
-def test_a_missing_file_is_named(shoes):
+def test_a_file_that_goes_away_changes_the_stamp_and_stops_nobody_who_does_not_read_it(shoes):
   source = folder(shoes)
+  before = source.stamp()
   (shoes / "trainA/2_9.png").unlink()
+  assert source.stamp() != before
+  index = [record.key for record in source.records].index("trainA/2_9.png")
   with pytest.raises(UserError, match=r"trainA/2_9\.png: cannot be read \(No such file"):
-    source.stamp()
+    source.image(index)
 
 
 def test_a_prepared_set_has_the_stamp_of_its_data_files(shoes, tmp_path):

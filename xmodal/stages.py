@@ -79,6 +79,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
     log_tensorboard=config.log_tensorboard,
     desc=describe(config),
   )
+  open_split(config, "train").bad.tell()
 
 
 def cache_teacher(config: ConfigDict) -> dict[str, TeacherCache]:
@@ -174,15 +175,16 @@ def describe(config: Mapping[str, Any]) -> str:
 
 
 def open_split(config: Mapping[str, Any], split: str) -> ResizedSource:
-  """Returns one split of the config's data set, its images square and remembered as it says.
+  """Returns one split of the config's data set, its images square and remembered as it says. Only
+  of what is trained on may images be skipped.
 
   The stages of one process share what is remembered: the same words give the same object.
   """
   data = config["data"]
   where = (data["source"], data["name"], data["dir"], split, data["seed"])
-  return _open_split(
-    *where, config["image_size"], cache=data["cache"], cache_dir=data["cache_dir"], fit=data["fit"]
-  )
+  kept = {key: data[key] for key in ("cache", "cache_dir", "fit")}
+  kept["on_error"] = data["on_error"] if split == "train" else None
+  return _open_split(*where, config["image_size"], **kept)
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Bool, Float, Int, Int32
 
 from sbir.data.padding import HostBatch
 from sbir.data.pairs import find_pairs, rows_in_order
@@ -83,7 +83,8 @@ class TeacherCache:
     """
     params = put_replicated(params, mesh) if self.rows.missing() else {}
     compute = functools.partial(_fuse, model, self._recipe, self._seed, params)
-    fill(self.rows, self._load, compute, batch_size=batch_size, mesh=mesh, desc=desc)
+    words = {"batch_size": batch_size, "mesh": mesh, "desc": desc, "is_void": self._is_void}
+    fill(self.rows, self._load, compute, **words)
 
   def remove_older(self) -> None:
     """Deletes what stands beside it of the same teacher's other parameters, as those it had before
@@ -119,11 +120,14 @@ class TeacherCache:
     views, places = np.divmod(numbers, len(self._pairs))
     _, photo, sketch, _ = self._pairs[places].T
     return {
-      "photo": self._source.images(photo),
-      "sketch": self._source.images(sketch),
+      "photo": self._source.images_or_blank(photo),
+      "sketch": self._source.images_or_blank(sketch),
       "sketch_index": sketch.copy(),
       "view": views.astype(np.int32),
     }
+
+  def _is_void(self, numbers: Int[np.ndarray, "b"]) -> Bool[np.ndarray, "b"]:
+    return self._source.bad.among(self._pairs[numbers % len(self._pairs), 1:3])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))  # compiled once for all splits seen alike

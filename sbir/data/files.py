@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from sbir.data.images import decode, is_image_name
+from sbir.data.images import decode, is_image_name, read_file
 from sbir.data.records import Record, check, ordered, stamp_of
 from sbir.types import UserError
 
@@ -38,7 +38,7 @@ class FileSource:
     """Returns the file as it is. Raises: UserError if it cannot be read."""
     path = self.root / self.records[index].key
     try:
-      return path.read_bytes()
+      return read_file(path)
     except OSError as error:
       raise _unreadable(path, error) from None
 
@@ -48,19 +48,17 @@ class FileSource:
     return decode(self.read(index), name, at_least=at_least)
 
   def stamp(self) -> str:
-    """Returns what changes with any file's size or time. Raises: UserError if one is not there."""
+    """Returns what changes with any file's size or time, or when one goes or comes."""
     return stamp_of(self.records, *(state_of(self.root / r.key) for r in self.records))
 
 
 def state_of(path: Path) -> tuple[int, int]:
-  """Returns (bytes, nanosecond of the last change): a file that was changed has others.
-
-  Raises: UserError if it is not there.
-  """
+  """Returns (bytes, nanosecond of the last change): a file that was changed has others. One that is
+  not there has (-1, 0), for whoever reads it will say so."""
   try:
     found = path.stat()
-  except OSError as error:
-    raise _unreadable(path, error) from None
+  except OSError:
+    return -1, 0
   return found.st_size, found.st_mtime_ns
 
 

@@ -3,12 +3,13 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from sbir.data.images import resize
+from sbir.data.images import MAX_PIXELS, resize, stretch
 from sbir.types import UserError
 
 FITS = ("stretch", "trim")
 PAPER = 235  # ink is where the darkest channel is below this; JPEG's rings on white are above
 MARGIN = 0.04  # of the longer side, left white around what was trimmed
+LONGEST = int(MAX_PIXELS**0.5 / (1 + 2 * MARGIN))  # of what is padded: 65500 x 1 would take 15 GB
 
 # How many times the wanted size a JPEG is decoded at, at least. The squares then differ from those
 # of a full decode by 0.1 to 0.6 of 255 on average and 9 at most in photographs and sketches, by up
@@ -35,7 +36,7 @@ def fit_square(image: RGB, size: int, fit: str) -> UInt8[np.ndarray, "size size 
   """
   if fit not in FITS:
     raise UserError(f"data.fit={fit!r} must be one of: {', '.join(FITS)}")
-  return resize(image if fit == "stretch" else pad_square(trim(image)), size)
+  return resize(image if fit == "stretch" else pad_square(shorten(trim(image))), size)
 
 
 def trim(image: RGB) -> RGB:
@@ -45,6 +46,15 @@ def trim(image: RGB) -> RGB:
   if not len(rows):
     return image
   return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def shorten(image: RGB) -> RGB:
+  """Returns the image with no side above LONGEST, its shape kept."""
+  longer = max(image.shape[:2])
+  if longer <= LONGEST:
+    return image
+  height, width = (max(1, round(side * LONGEST / longer)) for side in image.shape[:2])
+  return stretch(image, height, width)
 
 
 def pad_square(image: RGB) -> RGB:

@@ -16,7 +16,7 @@ from sbir.types import UserError
 RGB = UInt8[np.ndarray, "height width 3"]
 
 # What decides, beside a file, which pixels come out: the number is raised when our rules change.
-READING = (1, f"Pillow {PIL.__version__}")
+READING = (2, f"Pillow {PIL.__version__}")
 
 # A closed list: Pillow's others include EPS, which starts Ghostscript on the file's program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -24,6 +24,8 @@ EXTENSIONS = frozenset(
   (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 )
 MAX_PIXELS = 64_000_000  # 192 MB decoded; a file of a few kB can claim far more (compression bomb)
+MAX_SIDE = 65_500  # a JPEG's; Pillow needs 16 bytes for each pixel of a row that it shrinks
+MAX_BYTES = 10 * MAX_PIXELS  # uncompressed pixels have 8 bytes at most
 FULL_16_BIT = 65535
 GRAY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # "I" is what 16-bit PGM opens as
 
@@ -45,7 +47,8 @@ def decode(image: bytes | str | os.PathLike, name: str = "", *, at_least: int = 
   their path. With `at_least` a JPEG may come out at a half, a quarter or an eighth of its size, so
   long as both sides have that many pixels: libjpeg then never makes those that would be averaged
   away (4000 x 4000 to 224: 23 ms instead of 220).
-  Raises: UserError if the file is missing, not an image, truncated, or above MAX_PIXELS.
+  Raises: UserError if the file is missing, not an image, truncated, empty, or above MAX_PIXELS,
+  MAX_SIDE or MAX_BYTES.
   """
   data, name = _read(image, name)
   try:
@@ -63,6 +66,15 @@ def decode(image: bytes | str | os.PathLike, name: str = "", *, at_least: int = 
   except Exception as error:  # Pillow lets anything out: OSError, SyntaxError, struct.error
     reason = " ".join(str(error).split()) or type(error).__name__
     raise _unreadable(name, data, reason) from None
+
+
+def read_file(path: Path) -> bytes:
+  """Returns a file's bytes. Raises: OSError if it cannot be read; UserError above MAX_BYTES."""
+  with open(path, "rb") as file:
+    size = os.fstat(file.fileno()).st_size
+    if size > MAX_BYTES:
+      raise UserError(f"{path}: {size} bytes, expected at most {MAX_BYTES}; scale it down")
+    return file.read()
 
 
 def as_rgb(image: Any, name: str = "image", *, at_least: int = 0) -> RGB:
@@ -96,9 +108,14 @@ def as_rgb(image: Any, name: str = "image", *, at_least: int = 0) -> RGB:
 
 def resize(image: RGB, size: int) -> UInt8[np.ndarray, "size size 3"]:
   """Returns the image stretched to a square; bilinear, smoothed first where it shrinks."""
-  if image.shape[:2] == (size, size):
+  return stretch(image, size, size)
+
+
+def stretch(image: RGB, height: int, width: int) -> RGB:
+  """Returns the image with these sides; bilinear, smoothed first where it shrinks."""
+  if image.shape[:2] == (height, width):
     return image
-  return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+  return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
@@ -106,7 +123,7 @@ def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
     return image, name or "image"
   name = name or os.fspath(image)
   try:
-    return Path(image).read_bytes(), name
+    return read_file(Path(image)), name
   except OSError as error:
     raise UserError(
       f"{name}: cannot be read ({error.strerror}), expected an image file; "
@@ -123,9 +140,12 @@ def _unreadable(name: str, data: bytes, reason: str) -> UserError:
 
 def _refuse_size(size: tuple[int, int], name: str) -> None:
   width, height = size
-  if width * height > MAX_PIXELS:
+  if not min(size):
+    raise UserError(f"{name}: {width} x {height} pixels, expected at least one; remove it")
+  if width * height > MAX_PIXELS or max(size) > MAX_SIDE:
     raise UserError(
-      f"{name}: {width} x {height} pixels, expected at most {MAX_PIXELS} in all; scale it down"
+      f"{name}: {width} x {height} pixels, expected at most {MAX_PIXELS} in all and {MAX_SIDE} a "
+      "side; scale it down"
     )
 
 

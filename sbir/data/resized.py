@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
+from sbir.data.bad_images import BadImages, Unreadable
 from sbir.data.fit import fit_square, least_side
 from sbir.data.images import READING
 from sbir.data.kept_pixels import DiskPixels, MemoryPixels
@@ -24,6 +25,7 @@ class ResizedSource:
     cache: str = "memory",
     cache_dir: str | os.PathLike = "",
     fit: str = "stretch",
+    on_error: str | None = None,
   ):
     """Wraps `source`; `fit` is how images become square, one of `fit.FITS`.
 
@@ -33,25 +35,32 @@ class ResizedSource:
     size * size * 3 bytes. Reading is thread-safe: two threads that miss together write the same
     bytes twice.
 
-    Raises: UserError if `cache` is another word, or there is no room.
+    `on_error` says what training does about an image that cannot be read: "stop", or "skip" it, for
+    which `bad` keeps note of it. `image` and `images` raise all the same: nothing is measured on
+    less than all.
+
+    Raises: UserError if `cache` or `on_error` is another word, or there is no room.
     """
     if cache not in ("memory", "disk", "none"):
       raise UserError(f"data.cache={cache!r} must be 'memory', 'disk' or 'none'")
     self.name, self.records, self.image_size = source.name, source.records, image_size
     self.fit = fit
     self._source, self._kept = source, None
+    self.bad = BadImages(source.name, len(source.records), on_error)
+    self._is_read = np.zeros(len(source.records), bool)
     if cache == "memory":
       self._kept = MemoryPixels(len(source.records), image_size)
     elif cache == "disk":
       self._kept = DiskPixels(cache_dir, self._about(), self.stamp())
 
   def image(self, index: int, at_least: int = 0) -> UInt8[np.ndarray, "s s 3"]:
-    """Returns image `index`, not to be written to."""
+    """Returns image `index`, not to be written to. Raises: Unreadable if its file is bad."""
     image = None if self._kept is None else self._kept.get(index)
     if image is None:
       image = self._read(index)
       if self._kept is not None:
         self._kept.put(index, image)
+    self._is_read[index] = True
     return image
 
   def images(self, indices: Sequence[int]) -> UInt8[np.ndarray, "b s s 3"]:
@@ -60,6 +69,25 @@ class ResizedSource:
     for row, index in enumerate(indices):
       out[row] = self.image(int(index))
     return out
+
+  def images_or_blank(self, indices: Sequence[int]) -> UInt8[np.ndarray, "b s s 3"]:
+    """Returns what `images` does, white where training skips the image: `bad` has noted those."""
+    out = np.full((len(indices), self.image_size, self.image_size, 3), 255, np.uint8)
+    for row, index in enumerate(indices):
+      if not self.bad.among(np.array([[index]])).any():
+        try:
+          out[row] = self.image(int(index))
+        except Unreadable as error:
+          self.bad.note(error)
+    return out
+
+  def check(self, indices: Int[np.ndarray, "..."]) -> None:
+    """Reads those of the images that never were, where training skips bad ones: what hangs on an
+    image is skipped with it, also by who does not look at it. Raises: Unreadable."""
+    if self.bad.is_skipping:
+      for index in np.unique(indices):
+        if not self._is_read[index]:
+          self.image(int(index))
 
   def stamp(self) -> str:
     """Returns what changes with the source, the size, or the way images are decoded and fitted."""
@@ -75,7 +103,10 @@ class ResizedSource:
     }
 
   def _read(self, index: int) -> np.ndarray:
-    image = self._source.image(index, least_side(self.image_size, self.fit))
+    try:
+      image = self._source.image(index, least_side(self.image_size, self.fit))
+    except UserError as error:
+      raise Unreadable(str(error), index) from None
     if self.fit == "stretch" and image.shape == (self.image_size, self.image_size, 3):
       return image
     return fit_square(image, self.image_size, self.fit)
@@ -88,6 +119,7 @@ def resized(
   cache: str = "memory",
   cache_dir: str | os.PathLike = "",
   fit: str = "stretch",
+  on_error: str | None = None,
 ) -> ResizedSource:
   """Returns `source` with square images, or `source` itself if it is one already (cache and all).
 
@@ -96,4 +128,5 @@ def resized(
   """
   if isinstance(source, ResizedSource) and source.image_size == image_size:
     return source
-  return ResizedSource(source, image_size, cache=cache, cache_dir=cache_dir, fit=fit)
+  words = {"cache": cache, "cache_dir": cache_dir, "fit": fit, "on_error": on_error}
+  return ResizedSource(source, image_size, **words)

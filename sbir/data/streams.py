@@ -1,6 +1,7 @@
 """Photos and sketches in two streams that know nothing of each other: labels, but no pairs.
 
-Batch k is a function of (source, seed, batch sizes, k) alone, as in `pipeline`.
+Batch k is a function of (source, seed, batch sizes, k) alone, as in `pipeline`. An image that
+cannot be read stops the iterator, or is skipped, as there.
 """
 
 import functools
@@ -71,7 +72,7 @@ def class_batches(
   zipped.
 
   Raises: UserError if the source is too small, a category is not among the classes, or an argument
-  is out of range.
+  is out of range; the iterator, for an image that cannot be read, or too many of those.
   """
   streams = _streams(source, num_photos, num_sketches)
   num_steps = _steps(source, streams)
@@ -91,14 +92,16 @@ def class_batches(
     for place, stream in enumerate(streams):
       per_process = stream.per_batch // process_count
       start = step * stream.per_batch + process_index * per_process
-      rows = shuffled(place, epoch)[start : start + per_process]
+      order = shuffled(place, epoch)
+      numbers = range(start, start + per_process)
+      rows = order[[images.bad.shown_at(number, order[:, None]) for number in numbers]]
       batch |= {stream.name: images.images(rows), f"{stream.name}_label": labels[rows]}
       if num_views:
         beside = _beside(rows, epoch % num_views, join)
         batch |= {f"{stream.name}_{name}": values for name, values in beside.items()}
     return batch
 
-  return iterate(load, num_threads)
+  return iterate(lambda step: images.bad.noting(lambda: load(step)), num_threads)
 
 
 def _beside(rows: Int32[np.ndarray, "b"], view: int, join: Join | None) -> HostBatch:
