@@ -10,7 +10,10 @@ import errno
 import json
 import os
 import shutil
+import sys
+import threading
 from collections.abc import Iterator
+from logging import getLogger as get_logger
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from sbir import checksums, processes, progress, run_folder
 from sbir.types import Params, UserError
 
 NUM_MISSES_SHOWN = 8
+SLACK = 2**18  # bytes that a checkpoint takes beside its numbers
 
 
 class Checkpoints:
@@ -44,6 +48,7 @@ class Checkpoints:
     )
     self._workdir, self._folder = Path(workdir).absolute(), _folder(workdir)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
+    self._has_failed = False
 
   def save(
     self, step: int, params: Params, rest: Any, batches: Any, *, score: float | None = None
@@ -60,14 +65,17 @@ class Checkpoints:
       batches=ocp.args.JsonSave(batches),
     )
     metrics = None if score is None else {"score": float(score)}
-    try:
-      with _without_logs():
+    processes.on_first(lambda: self._check_room(step, (params, rest)))
+    with _without_noise():
+      try:
         self._manager.save(step, args=parts, force=True, metrics=metrics)
-      processes.on_first(lambda: checksums.record(self._workdir, step))
-    except Exception as error:  # tensorstore wraps the system's error in its own
-      if not _is_full(error):
-        raise
-      raise self._no_room(step) from error
+        processes.on_first(lambda: checksums.record(self._workdir, step))
+      except Exception as error:  # tensorstore wraps the system's error in its own
+        if not _is_full(error):
+          raise
+        self._has_failed = True
+        self._clean_up(step)
+        raise self._no_room(step) from None
 
   def restore(self, step: int, params: Params, rest: Any) -> tuple[Params, Any, Any]:
     """Returns (params, rest, batches) of `step`, laid out as the abstract `params` and `rest` say.
@@ -90,22 +98,35 @@ class Checkpoints:
       ) from error
     return restored.params, _with_empty(restored.rest, rest), restored.batches
 
-  def _no_room(self, step: int) -> UserError:
-    """Removes what was half written of `step`; returns what to tell."""
-    self.close()  # Orbax's threads may be writing still
+  def _check_room(self, step: int, tree: Any) -> None:
+    """Raises UserError where the disk is too small for what is to be saved: nothing is begun."""
+    need = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    if shutil.disk_usage(self._folder).free < 1.1 * need + SLACK:
+      raise self._no_room(step)
+
+  def _clean_up(self, step: int) -> None:
+    """Removes what was half written of `step`."""
+    self.close()
+    for thread in threading.enumerate():  # of Orbax: each fails on its own, and raises when joined
+      if type(thread).__name__ == "_SignalingThread":
+        with contextlib.suppress(Exception):
+          thread.join(10)
     for path in self._folder.glob(f"{step}.orbax-checkpoint-tmp*"):
       shutil.rmtree(path, ignore_errors=True)
+
+  def _no_room(self, step: int) -> UserError:
     free = shutil.disk_usage(self._folder).free / 1e6
     before = [saved for saved in run_folder.saved_steps(self._workdir) if saved != step]
     kept = f"step {before[-1]} is saved" if before else "nothing was saved before"
     return UserError(
-      f"checkpoint {self._folder / str(step)} cannot be saved: the disk is full ({free:.0f} MB "
+      f"checkpoint {self._folder / str(step)} cannot be saved: the disk is full ({free:.1f} MB "
       f"free); {kept}; make room and run the same command again"
     )
 
   def close(self) -> None:
     """Waits for what is still being written or deleted."""
-    self._manager.close()
+    with contextlib.suppress(*[Exception] if self._has_failed else []):  # it would say so again
+      self._manager.close()
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -134,14 +155,22 @@ def newest_sound(workdir: str | os.PathLike[str], *, sets_aside: bool = False) -
 
 
 @contextlib.contextmanager
-def _without_logs() -> Iterator[None]:
-  """Keeps the tracebacks of Orbax's threads off the screen: what they tell is raised as well."""
-  before = logging.get_verbosity()
+def _without_noise() -> Iterator[None]:
+  """Keeps the tracebacks of Orbax's and tensorstore's threads, of which a full disk makes hundreds,
+  off the screen: what they tell is raised as well. After a UserError for good, for they go on."""
+  before, hook, tasks = logging.get_verbosity(), sys.unraisablehook, get_logger("asyncio")
   logging.set_verbosity(logging.FATAL)
+  sys.unraisablehook, tasks.disabled = lambda _: None, True
+  is_over = True
   try:
     yield
+  except UserError:
+    is_over = False
+    raise
   finally:
-    logging.set_verbosity(before)
+    if is_over:
+      logging.set_verbosity(before)
+      sys.unraisablehook, tasks.disabled = hook, False
 
 
 def _unreadable(path: Path) -> str:

@@ -30,6 +30,8 @@ FREE_KEYS = frozenset(
     "data.cache_dir",
     "mesh.data",
     "mesh.fsdp",
+    "data.on_error",
+    "skip_nonfinite",
   }
 )
 FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"

@@ -10,6 +10,7 @@ bit, what the undisturbed run has.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -119,12 +120,14 @@ def truncate(training, draw):
 def full(training, draw):
   disk = training.workdir.parent
   filler, free = disk / "filler", shutil.disk_usage(disk).free
-  filler.write_bytes(bytes(max(free - draw.choice([0, 4096, 65536]), 0)))
+  left = draw.choice([0, 4096, 65536])
+  with contextlib.suppress(OSError), filler.open("wb") as file:  # the run writes meanwhile
+    file.write(bytes(max(free - left, 0)))
   try:
     expect(training.end(), cli.EXIT_USER_ERROR, "make room")
   finally:
     filler.unlink()
-  return f"{free / 1e6:.0f} MB filled"
+  return f"{free / 1e6:.0f} MB filled, {left} bytes left"
 
 
 def image(training, draw):
