@@ -35,6 +35,7 @@ FLOORS = {
   "sbir.package_folder": 2,
   "sbir.model_card": 2,
   "sbir.torch_file": 2,
+  "sbir.torch_pickle": 2,
   "sbir.safetensors_file": 2,
   "sbir.weight_files": 2,
   "sbir.hub": 2,
