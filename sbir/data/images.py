@@ -3,7 +3,6 @@
 import io
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,11 @@ EXTENSIONS = frozenset(
   (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 )
 MAX_PIXELS = 64_000_000  # 192 MB decoded; a file of a few kB can claim far more (compression bomb)
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: what as many pixels take in 16 bits a channel, unpacked
+# Of a progressive JPEG, which usually has 10. Each takes as long as a whole image: a file of a few
+# hundred kB can have thousands.
+MAX_SCANS = 100
+JPEG = b"\xff\xd8"
 FULL_16_BIT = 65535
 GRAY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # "I" is what 16-bit PGM opens as
 
@@ -45,9 +49,11 @@ def decode(image: bytes | str | os.PathLike, name: str = "", *, at_least: int = 
   their path. With `at_least` a JPEG may come out at a half, a quarter or an eighth of its size, so
   long as both sides have that many pixels: libjpeg then never makes those that would be averaged
   away (4000 x 4000 to 224: 23 ms instead of 220).
-  Raises: UserError if the file is missing, not an image, truncated, or above MAX_PIXELS.
+  Raises: UserError if the file is missing, not an image, truncated, or above MAX_PIXELS, MAX_BYTES
+  or MAX_SCANS.
   """
   data, name = _read(image, name)
+  _refuse_scans(data, name)
   try:
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
       _refuse_size(opened.size, name)
@@ -106,12 +112,17 @@ def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
     return image, name or "image"
   name = name or os.fspath(image)
   try:
-    return Path(image).read_bytes(), name
-  except OSError as error:
+    with open(image, "rb") as file:
+      data = file.read(min(os.fstat(file.fileno()).st_size or MAX_BYTES, MAX_BYTES) + 1)
+  except (OSError, ValueError) as error:  # ValueError: of a path that no system can have
+    reason = getattr(error, "strerror", "") or error
     raise UserError(
-      f"{name}: cannot be read ({error.strerror}), expected an image file; "
+      f"{name}: cannot be read ({reason}), expected an image file; "
       "check the path and its permissions"
     ) from None
+  if len(data) > MAX_BYTES:
+    raise UserError(f"{name}: more than {MAX_BYTES} bytes, no image is so large; save it anew")
+  return data, name
 
 
 def _unreadable(name: str, data: bytes, reason: str) -> UserError:
@@ -127,6 +138,30 @@ def _refuse_size(size: tuple[int, int], name: str) -> None:
     raise UserError(
       f"{name}: {width} x {height} pixels, expected at most {MAX_PIXELS} in all; scale it down"
     )
+
+
+def _refuse_scans(data: bytes, name: str) -> None:
+  """Raises UserError for a JPEG of very many scans."""
+  if not data.startswith(JPEG) or data.count(b"\xff\xda") <= MAX_SCANS:
+    return
+  if (scans := _num_scans(data)) > MAX_SCANS:  # a video behind the photo has these bytes by chance
+    raise UserError(f"{name}: {scans} scans, expected at most {MAX_SCANS}; save it again as JPEG")
+
+
+def _num_scans(data: bytes) -> int:
+  """Returns how many scans a JPEG has up to its end."""
+  place, scans = len(JPEG), 0
+  while (place := data.find(b"\xff", place)) >= 0 and (mark := data[place + 1 : place + 2]):
+    if mark == b"\xd9":  # the end
+      break
+    if mark == b"\xff":
+      place += 1
+    elif mark in b"\x00\x01" or b"\xd0" <= mark <= b"\xd8":  # no length follows
+      place += 2
+    else:
+      scans += mark == b"\xda"
+      place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+  return scans
 
 
 def _loaded(image: Image.Image, at_least: int) -> Image.Image:
