@@ -1,6 +1,7 @@
 """Weights that a user gives, to begin a training from or to convert: a file, a package, a place on
 the hub; of whatever kind it was told they are."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,7 +147,7 @@ def check_init(init: Mapping[str, Any], kinds: Sequence[str]) -> None:
     raise UserError(f"init.kind={kind} needs weights; set init.path to {WHAT[kind]}, or {hub.FORM}")
   if hub.is_remote(path):
     hub.parse(path)
-  elif not Path(path).expanduser().exists():
+  elif not os.path.exists(os.path.expanduser(path)):
     raise UserError(f"init.path={path} is not a file or folder; set it to {WHAT[kind]}")
 
 

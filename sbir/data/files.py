@@ -91,10 +91,10 @@ def existing_folder(folder: str | os.PathLike) -> Path:
   """Returns the path of a data folder. Raises: UserError if it was not given or is not there."""
   if not os.fspath(folder):
     raise UserError("data.dir='', expected the folder of the data set; add --config.data.dir=DIR")
-  path = Path(folder).expanduser()
-  if not path.is_dir():
-    what = "is a file, not a folder" if path.exists() else "does not exist"
-    parent = next(p for p in (path, *path.parents) if p.is_dir())
+  path = Path(os.path.expanduser(folder))
+  if not os.path.isdir(path):
+    what = "is a file, not a folder" if os.path.exists(path) else "does not exist"
+    parent = next((p for p in path.parents if os.path.isdir(p)), Path())
     raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
   return path
 
