@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ KEYS = {
   "source": dict,
   "training": dict,
 }
+MAX_DEPTH = 32  # parts of a parameter's name; that of a ViT has up to 5
 MAX_TEXT = 16_000_000  # bytes of a JSON file; a config with 1000 classes has 30 kB
 
 
@@ -102,7 +103,20 @@ def read_package(folder: str | os.PathLike[str]) -> Package:
   named = read_safetensors(folder / WEIGHTS)
   if odd := [f"{name} {array.dtype}" for name, array in named.items() if array.dtype != np.float32]:
     raise UserError(f"{folder / WEIGHTS}: expected float32 alone, found {odd[0]}; convert it again")
+  _check_names(named, folder / WEIGHTS)
   return Package(config, images, trees.unflatten(named), _read_card(folder / CARD))
+
+
+def _check_names(names: Iterable[str], path: Path) -> None:
+  """Raises UserError if names, their parts divided by "/", are those of no tree of parameters."""
+  names = set(names)
+  for name in sorted(names):
+    parts = name.split("/")
+    if len(parts) > MAX_DEPTH:
+      raise UserError(f"{path}: {name[:60]!r}... has {len(parts)} parts; convert it again")
+    groups = ("/".join(parts[:num]) for num in range(1, len(parts)))
+    if both := [group for group in groups if group in names]:
+      raise UserError(f"{path}: {both[0]!r} is an array and has others in it; convert it again")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -49,18 +49,21 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   Raises: UserError if the folder is missing or holds no readable run.
   """
   path = Path(workdir) / "config.json"
-  if not Path(workdir).is_dir():
+  if not os.path.isdir(workdir):  # false for a name that is too long, too
     raise UserError(
       f"run folder {workdir} does not exist; give the --workdir of a finished training"
     )
   try:
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+      raise ValueError(f"it holds a {type(found).__name__}, expected the keys of a config")
   except FileNotFoundError:
     raise UserError(
       f"{workdir} is not a run folder: it has no config.json; give the --workdir of a training"
     ) from None
-  except (OSError, json.JSONDecodeError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
+  return found
 
 
 def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   a run, nothing depends on it."""
   try:
     found = json.loads((Path(workdir) / "versions.json").read_text())
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return {}
   return found if isinstance(found, dict) else {}
 
@@ -81,8 +84,7 @@ def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dic
   if not os.fspath(workdir):
     raise UserError(f"{key}='' must name a run folder; add --config.{key}=DIR")
   config = read_config(workdir)
-  is_training = isinstance(config, dict) and {"method", "stage"} <= config.keys()
-  if not is_training or config["method"] != method:
+  if not {"method", "stage"} <= config.keys() or config["method"] != method:
     raise UserError(
       f"{key}={workdir} is the run folder of something else, expected a training of {method}'s; "
       "give the --workdir of one"
