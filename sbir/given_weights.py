@@ -81,7 +81,7 @@ def load(place: str, kind: str, convert: Convert | None, *, key: str, num_heads:
 def _find(place: str, key: str) -> Path:
   """Returns the local path of a package's folder or of a file of weights."""
   path = hub.fetch(place, files=FILES) if _is_file_or_local(place) else _fetch_repo(place)
-  if not path.exists():
+  if not os.path.exists(path):  # false for a name that is too long, too
     raise UserError(f"{key}={place} is not there; give a file, a package's folder, or {hub.FORM}")
   if path.is_file() or is_package(path):
     return path

@@ -50,7 +50,7 @@ class Package(NamedTuple):
 def is_package(folder: str | os.PathLike[str]) -> bool:
   """Returns whether a folder says it is a package of ours; run folders and other people's models
   have a config.json too."""
-  if not all((Path(folder) / name).is_file() for name in (CONFIG, WEIGHTS, IMAGES)):
+  if not all(os.path.isfile(Path(folder) / name) for name in (CONFIG, WEIGHTS, IMAGES)):
     return False
   try:
     return {"format", "architecture"} <= _read_json(Path(folder) / CONFIG).keys()
@@ -86,7 +86,7 @@ def read_package(folder: str | os.PathLike[str]) -> Package:
   Raises: UserError naming the file that is missing, damaged, or not of this form.
   """
   folder = Path(folder)
-  if not folder.is_dir():
+  if not os.path.isdir(folder):  # false for a name that is too long, too
     raise UserError(f"{folder} is not a folder, expected a model package; check the path")
   if lost := [name for name in FILES[:3] if not (folder / name).is_file()]:
     raise UserError(
@@ -173,14 +173,14 @@ def write_package(folder: str | os.PathLike[str], package: Package) -> None:
 def check_free(folder: str | os.PathLike[str]) -> None:
   """Raises UserError unless a package can be written there: nothing, an empty folder, a package."""
   folder = Path(folder)
-  if folder.is_dir():
+  if os.path.isdir(folder):
     strangers = sorted({path.name for path in folder.iterdir()} - set(FILES))
     if strangers:
       raise UserError(
         f"{folder} holds other things ({', '.join(strangers[:3])}), expected an empty folder or a "
         "package; choose another --out"
       )
-  elif folder.exists():
+  elif os.path.exists(folder):
     raise UserError(f"{folder} is a file, expected a folder for the package; choose another --out")
 
 

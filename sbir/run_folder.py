@@ -100,7 +100,7 @@ def latest_step(workdir: str | os.PathLike[str]) -> int | None:
 def saved_steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the saved steps, rising."""
   folder = Path(workdir) / "checkpoints"
-  if not folder.is_dir():
+  if not os.path.isdir(folder):
     return []
   return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
@@ -116,7 +116,7 @@ def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
   Raises: UserError if the folder cannot be written, or holds a run with another config.
   """
   check_writable(Path(workdir))
-  if (Path(workdir) / "config.json").exists():
+  if os.path.exists(Path(workdir) / "config.json"):
     _check_same(workdir, read_config(workdir), _plain(config))
 
 
@@ -231,9 +231,9 @@ def _check_same(workdir: Any, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 def check_writable(folder: Path, name: str = "workdir") -> None:
   """Raises UserError, which calls the folder `name`, if it is no folder that could be written."""
   nearest = folder
-  while not nearest.exists() and nearest != nearest.parent:
+  while not os.path.exists(nearest) and nearest != nearest.parent:
     nearest = nearest.parent
-  if not nearest.is_dir():
+  if not os.path.isdir(nearest):
     raise UserError(f"{name} {folder} cannot be made: {nearest} is a file; choose another")
   if not os.access(nearest, os.W_OK):
     raise UserError(

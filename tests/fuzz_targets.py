@@ -187,13 +187,15 @@ def paths(data, folder):
   from sbir.cli import load_config
   from sbir.data.class_splits import own_list, unseen_classes
   from sbir.data.files import existing_folder
-  from sbir.given_weights import check_init
+  from sbir.given_weights import check_init, load
+  from sbir.package_folder import read_package
   from sbir.run_folder import read_config
 
   text = data.decode("utf-8", "surrogatepass")
   takers = (
     *(existing_folder, images.decode, read_weights, read_embeddings, read_config, load_config),
     *(read_torch, read_npz, read_safetensors, unseen_classes, lambda path: own_list(path, "seen")),
+    *(read_package, lambda path: load(path, "package", None, key="--model")),
     lambda path: check_init({"kind": "timm", "path": path, "resample": False}, ["timm"]),
   )
   refused = 0

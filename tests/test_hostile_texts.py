@@ -1,5 +1,7 @@
 """Tables, lists, paths and settings that nobody means: one line each, none is our mistake."""
 
+from pathlib import Path
+
 import pytest
 
 from sbir import cli
@@ -9,9 +11,10 @@ from sbir.data.files import existing_folder
 from sbir.data.images import decode
 from sbir.data.manifest import is_manifest, list_manifest
 from sbir.embedding_file import read_embeddings
-from sbir.given_weights import check_init
+from sbir.given_weights import check_init, load
 from sbir.npz_file import read_npz
-from sbir.run_folder import read_config
+from sbir.package_folder import check_free, read_package
+from sbir.run_folder import check_writable, read_config
 from sbir.safetensors_file import read_safetensors
 from sbir.torch_file import read_torch
 from sbir.types import UserError
@@ -27,6 +30,8 @@ TAKERS = {
   "a .safetensors": read_safetensors,
   "embeddings": read_embeddings,
   "a run folder": read_config,
+  "a package": read_package,
+  "a model": lambda path: load(path, "package", None, key="--model"),
   "data.split": unseen_classes,
   "data.seen": lambda path: own_list(path, "data.seen"),
   "init.path": lambda path: check_init({"kind": "timm", "path": path, "resample": False}, ["timm"]),
@@ -39,6 +44,15 @@ TAKERS = {
 def test_a_path_that_no_system_can_have_is_a_users_mistake(what, path):
   with pytest.raises(UserError):
     TAKERS[what](path)
+
+
+@pytest.mark.parametrize("check", [check_free, lambda path: check_writable(Path(path))])
+def test_a_place_to_write_to_that_no_system_can_have_is_not_our_mistake(check):
+  for path in ("x" * 300, "a\0b"):
+    try:
+      check(path)
+    except UserError:
+      continue
 
 
 def manifest(folder, text):

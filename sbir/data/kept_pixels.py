@@ -54,7 +54,7 @@ class DiskPixels:
 
     Raises: UserError if there is no room, or the folder cannot be written.
     """
-    self.folder = (Path(root).expanduser() if root else _users_cache()) / key[:16]
+    self.folder = (Path(os.path.expanduser(root)) if root else _users_cache()) / key[:16]
     num_images, side = about["num_images"], about["image_size"]
     shape = (num_images, side, side, 3)
     try:

@@ -179,7 +179,7 @@ def _base(name: str, folder: str, whole: Source) -> FileSource:
   source = files_of(list_photo_folder(name, folder))
   if isinstance(whole, FileSource) and whole.records:
     photo = (whole.root / whole.records[0].key).resolve()
-    if Path(folder).expanduser().resolve() in photo.parents:
+    if Path(os.path.expanduser(folder)).resolve() in photo.parents:
       raise UserError(
         f"data.base_photos={folder} is where the photos of the set are already, expected others to "
         "add; leave it empty"
