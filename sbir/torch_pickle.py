@@ -205,6 +205,7 @@ STEPS: Mapping[str, Step] = {
   "TUPLE3": lambda machine, _: _push_last(machine, 3),
   "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_mark())),
   "FROZENSET": lambda machine, _: machine.push(frozenset(map(_key, machine.pop_mark()))),
+  "POP": lambda machine, _: machine.pop(),
   "MARK": _Machine.mark,
   "APPEND": lambda machine, _: machine.extend([machine.pop()]),
   "APPENDS": lambda machine, _: machine.extend(machine.pop_mark()),

@@ -101,13 +101,26 @@ PNGS = st.builds(
   st.sampled_from((0, 2, 3, 4, 6, 1, 255)),
   st.sampled_from((0, 0, 1, 2)),
 )
+ROWS = b"".join(b"\0" + row.tobytes() for row in PIXELS[..., 0])  # each with its filter before it
+PNG_ROWS = (ROWS, b"\4".join((ROWS[:10], ROWS[11:])), bytes(200))
+STREAMS = st.one_of(
+  damaged(tuple(map(zlib.compress, PNG_ROWS))), damaged(PNG_ROWS).map(zlib.compress)
+)
+WHOLE_PNGS = st.builds(  # with the checksums of what is damaged in them
+  lambda stream, palette, color: png(
+    9, 12, chunk(b"PLTE", palette), chunk(b"tRNS", palette[:4]), chunk(b"IDAT", stream), color=color
+  ),
+  STREAMS,
+  st.binary(max_size=768),
+  st.sampled_from((0, 3, 3)),
+)
 PPMS = st.builds(
   lambda kind, numbers, data: b"P%d " % kind + b" ".join(b"%d" % n for n in numbers) + b"\n" + data,
   st.integers(1, 7),
   st.lists(numbers, min_size=2, max_size=4),
   st.binary(max_size=40),
 )
-IMAGES = st.one_of(damaged(wholes()), PNGS, PPMS)
+IMAGES = st.one_of(damaged(wholes()), PNGS, WHOLE_PNGS, PPMS)
 
 
 def image_bombs():

@@ -18,8 +18,8 @@ numbers = st.one_of(st.integers(-3, 300), st.sampled_from(EDGES))
 def damaged(draw, bases, changes=6):
   """Draws one of `bases`, whole files, with up to `changes` changes made to it."""
   data = bytearray(draw(st.sampled_from(bases)))
-  for change in draw(st.lists(st.sampled_from(CHANGES), max_size=changes)):
-    change(draw, data, bases)
+  for _ in range(min(changes, draw(st.sampled_from((0, 1, 1, 1, 2, 2, 4, 6))))):
+    draw(st.sampled_from(CHANGES))(draw, data, bases)
   return bytes(data)
 
 

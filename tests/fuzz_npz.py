@@ -70,7 +70,8 @@ EMBEDDING_BASES = (
 def npz_inputs(bases, names):
   """Returns the strategy of .npz files of arrays called `names`: `bases` damaged, and made up."""
   files = st.sampled_from([f"{name}.npy".encode() for name in names])
-  members = st.tuples(files, st.one_of(NPY, st.just(npy(GOOD, bytes(48)))))
+  good = npy(GOOD, bytes(48))
+  members = st.tuples(files, st.one_of(NPY, st.just(good), damaged((good,))))
   return st.one_of(damaged(bases), zips(members))
 
 
@@ -79,10 +80,11 @@ GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 6)}"
 
 def npz_bombs(*names):
   """Returns small .npz files that would take much."""
-  zeros = bytes(2 * 10**8)
-  big = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000, 200000)}"
+  zeros = bytes(10**8)
+  big = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000, 100000)}"
+  packed = npy(big, zeros)
   claims = GOOD.replace("(2, 6)", f"(2, {2**33})")
   return (
-    make_zip([Entry(f"{name}.npy".encode(), npy(big, zeros), {}, 8) for name in names]),
+    make_zip([Entry(f"{name}.npy".encode(), packed, {}, 8) for name in names]),
     make_zip([Entry(f"{name}.npy".encode(), npy(claims, bytes(48))) for name in names]),
   )

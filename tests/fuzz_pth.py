@@ -1,7 +1,10 @@
 """Strategies of .pth files: whole ones damaged, tensors that lie, pickles of odd opcodes, bombs."""
 
+import argparse
+import collections
 import io
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -73,24 +76,46 @@ def _views(draw):
 
 OPCODE_LISTS = lists_of_parts(st.one_of(st.sampled_from(OPCODES), _long_opcode()))
 PICKLES = OPCODE_LISTS.map(lambda code: b"\x80\2" + code + b".")
+PICKLE_BASES = tuple(
+  zipfile.ZipFile(io.BytesIO(whole)).read("archive/data.pkl") for whole in PTH_BASES
+)
+plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9))
+VALUE_TREES = st.recursive(
+  st.one_of(plain, st.just(VALUES), st.just(np.int64([3])), st.just(VALUES[:0])),
+  lambda inner: st.one_of(
+    st.lists(inner, max_size=4),
+    st.lists(inner, max_size=4).map(tuple),
+    st.dictionaries(st.one_of(st.text(max_size=9), st.integers()), inner, max_size=4),
+    st.dictionaries(st.text(max_size=9), inner, max_size=4).map(collections.OrderedDict),
+    st.builds(argparse.Namespace, a=inner, b=inner),
+  ),
+  max_leaves=12,
+)
 PTH_NAMES = (b"a/data.pkl", b"a/data/0", b"a/byteorder", b"../x", b"b/data.pkl", b"a/data/1")
 ONE_TENSOR = b"\x80\2}X\1\0\0\0x" + TENSOR + b"s."
 PTH_MEMBERS = st.tuples(
   st.sampled_from(PTH_NAMES), st.one_of(st.just(ONE_TENSOR), st.just(STORAGE), PICKLES)
 )
-PTH = st.one_of(damaged(PTH_BASES), PICKLES.map(of_pickle), _views(), zips(PTH_MEMBERS))
+PTH = st.one_of(
+  damaged(PTH_BASES),
+  damaged((*PICKLE_BASES, ONE_TENSOR)).map(of_pickle),  # with the checksum of the damaged pickle
+  PICKLES.map(of_pickle),
+  VALUE_TREES.map(saved),
+  _views(),
+  zips(PTH_MEMBERS),
+)
 
 
 def laughs(depth=60):
-  """Returns a pickle of lists that each hold the one before it twice: 2^depth, seen as a tree."""
-  return b"\x80\2]q\0" + b"".join(b"0(h%ch%clq%c" % (i, i, i + 1) for i in range(depth)) + b"."
+  """Returns a pickle of tuples that each hold the one before it twice: 2^depth, seen as a tree."""
+  return b"\x80\2]q\0" + b"".join(b"0(h%ch%ctq%c" % (i, i, i + 1) for i in range(depth)) + b"."
 
 
 def copies(num=20_000):
   """Returns a pickle that makes an OrderedDict of one long list, as many times as that is long."""
   pairs = b"".join(b"M" + struct.pack("<H", i) + b"N\x86" for i in range(num))
-  names = b"ccollections\nOrderedDict\nq\1(" + pairs + b"lq\2"
-  return b"\x80\2" + names + b"00(" + b"h\1h\2\x85R" * num + b"l."
+  names = b"ccollections\nOrderedDict\nq\1](" + pairs + b"eq\2"
+  return b"\x80\2" + names + b"00(" + b"h\1h\2\x85R" * num + b"t."
 
 
 def short_storage():
@@ -98,7 +123,8 @@ def short_storage():
   memory is not ours to read."""
   lies = {"size": 4 * MILLION, "packed": 8, "crc": zlib.crc32(bytes(8))}
   storage = Entry(b"a/data/0", bytes(8), lies)
-  filler = Entry(b"a/more", bytes(4 * MILLION))  # so that the file is as large as it says
+  nothing = {"size": 0, "packed": 0}  # so that the file is as large as its members say
+  filler = Entry(b"a/more", bytes(4 * MILLION), nothing)
   return make_zip([Entry(b"a/data.pkl", b"\x80\2" + LARGE_TENSOR + b"."), storage, filler])
 
 
@@ -108,7 +134,7 @@ LARGE_TENSOR = TENSOR.replace(b"K\x0c", b"J\x40\x42\x0f\0")  # a million values
 
 def pth_bombs():
   """Returns checkpoints that are small and would take much: time, memory, or the stack."""
-  many = b"\x80\2(" + LARGE_TENSOR + b"q\1" + b"h\1" * 4000 + b"l."
+  many = b"\x80\2(" + LARGE_TENSOR + b"q\1" + b"h\1" * 4000 + b"t."
   return (
     of_pickle(laughs()),
     of_pickle(many, bytes(4 * MILLION)),

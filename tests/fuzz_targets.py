@@ -62,14 +62,15 @@ def _plain_arrays(value):
   waiting, seen = [value], set()
   while waiting:
     value = waiting.pop()
+    if id(value) in seen:
+      continue
+    seen.add(id(value))
     if isinstance(value, np.ndarray):
       assert value.base is None and value.dtype.kind in "fiub", value.dtype
       yield value
     elif type(value) in (dict, list, tuple, set, frozenset):
-      if id(value) not in seen:
-        seen.add(id(value))
-        waiting += value
-        waiting += value.values() if isinstance(value, dict) else ()
+      waiting += value
+      waiting += value.values() if isinstance(value, dict) else ()
     else:
       assert value is None or type(value) in (bool, int, float, complex, str, bytes), type(value)
 

@@ -1,5 +1,6 @@
 """Zips written byte by byte, whose directories may lie."""
 
+import functools
 import struct
 import zlib
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ def make_zip(entries, *, end=None):
   """Returns the bytes of a zip; `end` says otherwise how many entries there are, and where."""
   out, directory, place = bytearray(), bytearray(), 0
   for entry in entries:
-    packed = zlib.compress(entry.data, 9)[2:-4] if entry.method == 8 else entry.data
+    packed = _deflated(entry.data) if entry.method == 8 else entry.data
     if not entry.is_twin:
       place = len(out)
     said = {
@@ -48,6 +49,11 @@ def make_zip(entries, *, end=None):
   said = {key: value % 2 ** (16 if key == "num" else 32) for key, value in said.items()}
   last = END.pack(b"PK\5\6", 0, 0, said["num"], said["num"], said["size"], said["start"], 0)
   return bytes(out + directory + last)
+
+
+@functools.lru_cache(maxsize=4)
+def _deflated(data):
+  return zlib.compress(data, 1)[2:-4]
 
 
 SHORT = ("flags", "method", "name", "extra")

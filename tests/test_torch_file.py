@@ -172,7 +172,7 @@ def test_lists_that_hold_each_other_in_many_ways_are_read_once(tmp_path):
 
 
 def test_a_tensor_that_is_held_often_is_one_array(tmp_path):
-  code = b"\x80\2(" + TENSOR + b"q\1" + b"h\1" * 10_000 + b"l."
+  code = b"\x80\2(" + TENSOR + b"q\1" + b"h\1" * 10_000 + b"t."
   (tmp_path / "a.pth").write_bytes(of_pickle(code))
   found = read_torch(tmp_path / "a.pth")
   assert len(found) == 10_001 and all(array is found[0] for array in found)
