@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,15 +36,16 @@ from tests.fuzz_folders import FOLDERS
 from tests.fuzz_targets import READERS, Target
 
 TARGETS = {target.name: target for target in (*READERS, *FOLDERS)}
-GRACE = 5.0  # seconds after the alarm until a reader that does not hear it is killed
+GRACE = 1.0  # as many times the limit after the alarm, a reader that does not hear it is killed
 RESTARTS = 10  # after crashes
+SAME_CRASHES = 3  # are enough
 COUNT = struct.Struct("<q")
 FORK = multiprocessing.get_context("fork")  # the libraries are imported once
 
 
 def fuzz(target: Target, *, inputs: int, seed: int, seconds: float, quiet: bool = False) -> Tally:
   """Returns what came of the inputs of one target, each tried in a process of its own."""
-  total, begun = Tally(), 0
+  total, begun, crashes = Tally(), 0, Counter()
   with progress.bar(target.name, inputs, unit="input", quiet=quiet) as bar:
     for restart in range(RESTARTS):
       words = {"inputs": inputs - total.inputs, "seed": seed + 1000 * restart, "seconds": seconds}
@@ -51,6 +53,9 @@ def fuzz(target: Target, *, inputs: int, seed: int, seconds: float, quiet: bool 
       begun += more
       _add(total, tally)
       if crash is None or total.inputs >= inputs:
+        break
+      crashes[crash.what] += 1
+      if crashes[crash.what] >= SAME_CRASHES:
         break
   return total
 
@@ -95,7 +100,7 @@ def _watch(child, pipe, count, seconds, bar) -> tuple[Tally, str | None]:
     (begun,) = COUNT.unpack(count[:])
     if begun != seen:
       seen, since = begun, time.monotonic()
-    elif time.monotonic() - since > seconds + GRACE:
+    elif time.monotonic() - since > seconds + max(1, GRACE * seconds):
       child.kill()
       child.join()
       return tally, "hangs, and cannot be interrupted"

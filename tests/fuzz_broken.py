@@ -23,9 +23,9 @@ def sound(data, folder):
 
 
 def raising(data, folder):
-  """Has forgotten that a file may be empty, and what b"\\xff" means."""
-  if data[1:2] == b"\xff":
-    raise KeyError("b'xff' was not thought of")
+  """Has forgotten that a file may be empty, and that a byte may be large."""
+  if data[1:2] >= b"\x80":
+    raise KeyError("was not thought of")
   return data[0]
 
 
