@@ -9,7 +9,9 @@ finding: another exception, a result that breaks what its docstring promises, a 
 bounds, a crash of the process. Each is made as small as hypothesis can and written to --out, and
 --replay does it again, with the traceback. Exit status: 0 nothing found, 1 something, 2 a mistake.
 
-The suite runs the short form (tests/test_fuzz.py). The same seed gives the same inputs. Linux only.
+The suite runs the short form (tests/test_fuzz.py); tests/fuzz_atheris.py has the targets tried by
+atheris, which looks for inputs that reach more of our code. The same seed gives the same inputs.
+Linux only.
 """
 
 import argparse
@@ -36,9 +38,11 @@ from tests.fuzz_folders import FOLDERS
 from tests.fuzz_targets import READERS, Target
 
 TARGETS = {target.name: target for target in (*READERS, *FOLDERS)}
+SECONDS = 5.0  # longer is a hang
 GRACE = 1.0  # as many times the limit after the alarm, a reader that does not hear it is killed
 RESTARTS = 10  # after crashes
 SAME_CRASHES = 3  # are enough
+SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # each input becomes a file
 COUNT = struct.Struct("<q")
 FORK = multiprocessing.get_context("fork")  # the libraries are imported once
 
@@ -64,7 +68,7 @@ def _in_a_process(target, bar, *, seconds, **words) -> tuple[Tally, Finding | No
   """Returns what came of the inputs up to the end or a crash, the crash, how many were begun."""
   ours, theirs = FORK.Pipe(duplex=False)
   count = mmap.mmap(-1, COUNT.size)  # shared: how many inputs were begun
-  with tempfile.TemporaryDirectory() as folder:
+  with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
     current, log = Path(folder) / "current", Path(folder) / "log"
     places = {"folder": Path(folder), "pipe": theirs, "count": count}
     child = FORK.Process(
@@ -217,7 +221,7 @@ def _parser(targets: dict[str, Target]) -> argparse.ArgumentParser:
   add("targets", nargs="*", metavar="TARGET", help="default: all")
   add("--inputs", type=int, default=10_000, help="for each target, beside its bombs (%(default)s)")
   add("--seed", type=int, default=0, help="another one, other inputs (%(default)s)")
-  add("--seconds", type=float, default=5.0, help="longer is a hang (%(default)s)")
+  add("--seconds", type=float, default=SECONDS, help="longer is a hang (%(default)s)")
   add("--out", type=Path, default=Path("runs/fuzz"), help="where findings go (%(default)s)")
   add("--replay", type=Path, metavar="FILE", help="try one kept input again, and tell")
   add("--json", action="store_true", help="the table as JSON on stdout, no progress")

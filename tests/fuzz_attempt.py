@@ -170,12 +170,13 @@ def _alarm(seconds: float) -> Iterator[None]:
   def ring(*_: object) -> None:
     raise Hang
 
-  signal.signal(signal.SIGALRM, ring)
+  before = signal.signal(signal.SIGALRM, ring)
   signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again: a destructor may have swallowed it
   try:
     yield
   finally:
     signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def _name_of(error: BaseException) -> str:
