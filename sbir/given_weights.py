@@ -10,6 +10,7 @@ from sbir import hub
 from sbir.package_folder import CONFIG, FILES, WEIGHTS, is_package, read_package
 from sbir.pretrained import VIT_KINDS, Arrays, Converted, convert_vit, resample_positions
 from sbir.types import UserError
+from sbir.user_path import expand
 from sbir.weight_files import read_weights, sha256
 
 PACKAGE = "package"  # the kind of what python -m sbir.convert and sbir.package write
@@ -147,7 +148,7 @@ def check_init(init: Mapping[str, Any], kinds: Sequence[str]) -> None:
     raise UserError(f"init.kind={kind} needs weights; set init.path to {WHAT[kind]}, or {hub.FORM}")
   if hub.is_remote(path):
     hub.parse(path)
-  elif not os.path.exists(os.path.expanduser(path)):
+  elif not os.path.exists(expand(path)):
     raise UserError(f"init.path={path} is not a file or folder; set it to {WHAT[kind]}")
 
 

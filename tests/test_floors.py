@@ -17,6 +17,7 @@ FLOORS = {
   "sbir.trees": 0,
   "sbir.progress": 0,
   "sbir.path_free": 0,
+  "sbir.user_path": 0,
   "sbir.network": 1,
   "sbir.nn": 1,
   "sbir.retrieval": 1,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sbir.types import UserError
+from sbir.user_path import expand
 
 
 class PublishedList(NamedTuple):
@@ -192,7 +193,7 @@ def unseen_classes(split: str, setting: str = "data.split") -> list[str]:
   """Returns the names in a published or a user's own list, normalised. Raises: as `read_split`."""
   if split in SPLITS_BY_NAME:
     return list(classes_in(SPLITS_BY_NAME[split].file))
-  if os.path.isfile(os.path.expanduser(split)):
+  if os.path.isfile(expand(split)):
     return own_list(split, setting)
   near = difflib.get_close_matches(split, SPLITS_BY_NAME, n=1)
   hint = f"did you mean {near[0]}?" if near else "for your own write a text file, a class in a line"
@@ -208,7 +209,7 @@ def own_list(path: str | os.PathLike, setting: str) -> list[str]:
   Raises: UserError if it cannot be read, is empty or names a class twice.
   """
   try:
-    with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
+    with open(expand(path), encoding="utf-8-sig") as file:
       text = file.read(MAX_LIST + 1)
   except UnicodeDecodeError:
     raise UserError(f"{setting}={path} is no text in UTF-8; save it as plain text") from None

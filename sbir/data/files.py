@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from sbir.data.images import decode, is_image_name
 from sbir.data.records import Record, check, ordered, stamp_of
 from sbir.types import UserError
+from sbir.user_path import expand
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def existing_folder(folder: str | os.PathLike) -> Path:
   """Returns the path of a data folder. Raises: UserError if it was not given or is not there."""
   if not os.fspath(folder):
     raise UserError("data.dir='', expected the folder of the data set; add --config.data.dir=DIR")
-  path = Path(os.path.expanduser(folder))
+  path = Path(expand(folder))
   if not os.path.isdir(path):
     what = "is a file, not a folder" if os.path.exists(path) else "does not exist"
     parent = next((p for p in path.parents if os.path.isdir(p)), Path())

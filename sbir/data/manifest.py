@@ -9,6 +9,7 @@ from sbir.data.files import Listing, existing_folder, listing
 from sbir.data.records import ALL, PHOTO, SKETCH, SPLITS, Record
 from sbir.data.splits import held_out
 from sbir.types import UserError
+from sbir.user_path import expand
 
 FILE_NAME = "manifest.csv"
 COLUMNS = ("path", "modality", "instance", "category", "split")
@@ -65,7 +66,7 @@ def _listed(name: str, split: str, root: Path, rows: list[Row]) -> Listing:
 
 def is_manifest(folder: str | os.PathLike) -> bool:
   """Returns whether a folder has a manifest."""
-  return os.path.isfile(os.path.join(os.path.expanduser(folder), FILE_NAME))
+  return os.path.isfile(os.path.join(expand(folder), FILE_NAME))
 
 
 def has_split_column(folder: str | os.PathLike) -> bool:
