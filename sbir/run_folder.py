@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sbir.types import UserError
+from sbir.user_path import nearest
 
 # What may change between two starts of one run: how long and how often, never what is trained.
 FREE_KEYS = frozenset(
@@ -230,12 +231,8 @@ def _check_same(workdir: Any, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 def check_writable(folder: Path, name: str = "workdir") -> None:
   """Raises UserError, which calls the folder `name`, if it is no folder that could be written."""
-  nearest = folder
-  while not os.path.exists(nearest) and nearest != nearest.parent:
-    nearest = nearest.parent
-  if not os.path.isdir(nearest):
-    raise UserError(f"{name} {folder} cannot be made: {nearest} is a file; choose another")
-  if not os.access(nearest, os.W_OK):
-    raise UserError(
-      f"{name} {folder} cannot be written: no permission in {nearest}; choose another"
-    )
+  there = nearest(folder, os.path.exists)
+  if not os.path.isdir(there):
+    raise UserError(f"{name} {folder} cannot be made: {there} is a file; choose another")
+  if not os.access(there, os.W_OK):
+    raise UserError(f"{name} {folder} cannot be written: no permission in {there}; choose another")

@@ -156,7 +156,7 @@ def overrides(data, folder):
   """Loads a config with overrides; each value is of the type that the key has."""
   from sbir import cli
 
-  spec, *arguments = data.decode("utf-8", "surrogatepass").split("\x1f")
+  spec, *arguments = _text_of(data).split("\x1f")
   with _exit_2_is_a_refusal():
     found, _ = cli.split_overrides(arguments)
   config, plain = cli.load_config(spec, found), cli.load_config(spec)
@@ -164,6 +164,14 @@ def overrides(data, folder):
   for key in cli.config_keys(plain):
     default, value = (_value(tree, key) for tree in (plain, config))
     assert default is None or type(value) is type(default), key
+
+
+def _text_of(data):
+  """Returns bytes as text: what is not UTF-8 as the command line has it."""
+  try:
+    return data.decode("utf-8", "surrogatepass")
+  except UnicodeDecodeError:
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _value(config, key):
@@ -192,7 +200,7 @@ def paths(data, folder):
   from sbir.package_folder import read_package
   from sbir.run_folder import read_config
 
-  text = data.decode("utf-8", "surrogatepass")
+  text = _text_of(data)
   takers = (
     *(existing_folder, images.decode, read_weights, read_embeddings, read_config, load_config),
     *(read_torch, read_npz, read_safetensors, unseen_classes, lambda path: own_list(path, "seen")),

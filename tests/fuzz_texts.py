@@ -18,7 +18,20 @@ def encoded(text):
 
 words = st.text(max_size=12)
 odd_words = st.sampled_from(
-  ("", " ", "..", "~", "~nobody/x", "\0", "a\0b", "\ufeff", "\u2028", "x" * 300, "x/" * 3000, "-1")
+  (
+    "",
+    " ",
+    "..",
+    "~",
+    "~nobody/x",
+    "\0",
+    "a\0b",
+    "\ufeff",
+    "\u2028",
+    "x" * 300,
+    "x/" * 30_000,
+    "-1",
+  )
 )
 
 

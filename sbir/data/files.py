@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from sbir.data.images import decode, is_image_name
 from sbir.data.records import Record, check, ordered, stamp_of
 from sbir.types import UserError
-from sbir.user_path import expand
+from sbir.user_path import expand, nearest
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def existing_folder(folder: str | os.PathLike) -> Path:
   path = Path(expand(folder))
   if not os.path.isdir(path):
     what = "is a file, not a folder" if os.path.exists(path) else "does not exist"
-    parent = next((p for p in path.parents if os.path.isdir(p)), Path())
+    parent = nearest(path, os.path.isdir)
     raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
   return path
 
