@@ -18,6 +18,6 @@ def expand(path: str | os.PathLike[str]) -> str:
 def nearest(
   path: str | os.PathLike[str], is_there: Callable[[str | os.PathLike[str]], bool]
 ) -> Path:
-  """Returns the first of a path and the folders it lies in of which `is_there` is true, else "."."""
+  """Returns the first of a path and the folders it lies in of which `is_there` is true, or "."."""
   start = Path(os.fspath(path)[:MAX_PATH])
   return next((p for p in (start, *start.parents) if is_there(p)), Path())
