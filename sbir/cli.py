@@ -213,14 +213,19 @@ def _load_module(file: str) -> ModuleType:
   from sbir.types import UserError
 
   path = Path(file)
-  if not path.is_file() and not path.is_absolute():
+  if not os.path.isfile(path) and not path.is_absolute():
     import configs
 
     path = Path(configs.__file__).parent.parent / file
-  if not path.is_file():
-    there = sorted(str(Path(file).parent / p.name) for p in path.parent.glob("[!_]*.py"))
+  if not os.path.isfile(path):  # false for a name that is too long, too
+    folder = path.parent if os.path.isdir(path.parent) else Path()
+    there = sorted(str(Path(file).parent / p.name) for p in folder.glob("[!_]*.py"))
     near = difflib.get_close_matches(file, there, n=1) or there or ["configs/xmodal/teacher.py"]
     raise UserError(f"--config {file}: there is no such file; nearest: {near[0]}")
+  if path.suffix != ".py":  # Python would load a compiled library too
+    raise UserError(
+      f"--config {file}: expected a Python file with get_config, such as configs/xmodal/teacher.py"
+    )
   spec = importlib.util.spec_from_file_location("_config", path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -242,21 +247,21 @@ def _override(config: "ConfigDict", key: str, text: str) -> None:
   """Sets config[key] to what `text` says, read as the type the key already has."""
   from sbir.types import UserError
 
-  known = config_keys(config)
+  known, shown = config_keys(config), text if len(text) <= 100 else f"{text[:97]}..."
   if key not in known:
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     near = near or [name for name in known if name.startswith(key)][:3]
     hint = f"nearest: {', '.join(near)}" if near else f"keys: {', '.join(known)}"
-    raise UserError(f"--config.{key}={text}: there is no such key in the config; {hint}")
+    raise UserError(f"--config.{key}={shown}: there is no such key in the config; {hint}")
   *groups, name = key.split(".")
   for group in groups:
     config = config[group]
   kind, default = config.get_type(name), config[name]
   try:
     config[name] = _read(text, kind)
-  except (TypeError, KeyError):
+  except (TypeError, KeyError, ValueError, OverflowError):
     raise UserError(
-      f"--config.{key}={text}: expected {kind.__name__}, like {default!r}, the default"
+      f"--config.{key}={shown}: expected {kind.__name__}, like {default!r}, the default"
     ) from None
 
 
@@ -268,7 +273,7 @@ def _read(text: str, kind: type) -> Any:
     return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
   try:
     value = ast.literal_eval(text)
-  except (SyntaxError, ValueError):
+  except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # of deep brackets
     value = text
   is_wrong = value is None or isinstance(value, bool)  # ConfigDict would take both for a number
   if is_wrong and kind in (int, float):

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from sbir.types import UserError
+from sbir.user_path import expand
 
 PREFIX = "hf:"
 FORM = "hf:org/name[/path/in/repo][@revision]"
@@ -57,7 +58,7 @@ def fetch(place: str, *, files: Sequence[str]) -> Path:
     and the cache do not have it.
   """
   if not is_remote(place):
-    return Path(os.path.expanduser(place))
+    return Path(expand(place))
   repo, file, revision = parse(place)
   library = _library(place)
   try:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sbir.types import UserError
+from sbir.user_path import nearest
 
 # What may change between two starts of one run: how long and how often, never what is trained.
 FREE_KEYS = frozenset(
@@ -53,18 +54,21 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   Raises: UserError if the folder is missing or holds no readable run.
   """
   path = Path(workdir) / "config.json"
-  if not Path(workdir).is_dir():
+  if not os.path.isdir(workdir):  # false for a name that is too long, too
     raise UserError(
       f"run folder {workdir} does not exist; give the --workdir of a finished training"
     )
   try:
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+      raise ValueError(f"it holds a {type(found).__name__}, expected the keys of a config")
   except FileNotFoundError:
     raise UserError(
       f"{workdir} is not a run folder: it has no config.json; give the --workdir of a training"
     ) from None
-  except (OSError, json.JSONDecodeError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
+  return found
 
 
 def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   a run, nothing depends on it."""
   try:
     found = json.loads((Path(workdir) / "versions.json").read_text())
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return {}
   return found if isinstance(found, dict) else {}
 
@@ -85,8 +89,7 @@ def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dic
   if not os.fspath(workdir):
     raise UserError(f"{key}='' must name a run folder; add --config.{key}=DIR")
   config = read_config(workdir)
-  is_training = isinstance(config, dict) and {"method", "stage"} <= config.keys()
-  if not is_training or config["method"] != method:
+  if not {"method", "stage"} <= config.keys() or config["method"] != method:
     raise UserError(
       f"{key}={workdir} is the run folder of something else, expected a training of {method}'s; "
       "give the --workdir of one"
@@ -102,7 +105,7 @@ def latest_step(workdir: str | os.PathLike[str]) -> int | None:
 def saved_steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the saved steps, rising."""
   folder = Path(workdir) / "checkpoints"
-  if not folder.is_dir():
+  if not os.path.isdir(folder):
     return []
   return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
@@ -118,7 +121,7 @@ def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
   Raises: UserError if the folder cannot be written, or holds a run with another config.
   """
   check_writable(Path(workdir))
-  if (Path(workdir) / "config.json").exists():
+  if os.path.exists(Path(workdir) / "config.json"):
     _check_same(workdir, read_config(workdir), _plain(config))
 
 
@@ -232,12 +235,8 @@ def _check_same(workdir: Any, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 def check_writable(folder: Path, name: str = "workdir") -> None:
   """Raises UserError, which calls the folder `name`, if it is no folder that could be written."""
-  nearest = folder
-  while not nearest.exists() and nearest != nearest.parent:
-    nearest = nearest.parent
-  if not nearest.is_dir():
-    raise UserError(f"{name} {folder} cannot be made: {nearest} is a file; choose another")
-  if not os.access(nearest, os.W_OK):
-    raise UserError(
-      f"{name} {folder} cannot be written: no permission in {nearest}; choose another"
-    )
+  there = nearest(folder, os.path.exists)
+  if not os.path.isdir(there):
+    raise UserError(f"{name} {folder} cannot be made: {there} is a file; choose another")
+  if not os.access(there, os.W_OK):
+    raise UserError(f"{name} {folder} cannot be written: no permission in {there}; choose another")

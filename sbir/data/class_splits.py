@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sbir.types import UserError
+from sbir.user_path import expand
 
 
 class PublishedList(NamedTuple):
@@ -62,6 +63,7 @@ SPLITS_BY_NAME = {
   ),
 }
 
+MAX_LIST = 1_000_000  # letters; TU-Berlin's 250 classes have 2000
 ALL_CLASSES = {
   "sketchy": "sketchy_all125.txt",
   "tuberlin": "tuberlin_all250.txt",
@@ -191,7 +193,7 @@ def unseen_classes(split: str, setting: str = "data.split") -> list[str]:
   """Returns the names in a published or a user's own list, normalised. Raises: as `read_split`."""
   if split in SPLITS_BY_NAME:
     return list(classes_in(SPLITS_BY_NAME[split].file))
-  if Path(split).expanduser().is_file():
+  if os.path.isfile(expand(split)):
     return own_list(split, setting)
   near = difflib.get_close_matches(split, SPLITS_BY_NAME, n=1)
   hint = f"did you mean {near[0]}?" if near else "for your own write a text file, a class in a line"
@@ -207,14 +209,20 @@ def own_list(path: str | os.PathLike, setting: str) -> list[str]:
   Raises: UserError if it cannot be read, is empty or names a class twice.
   """
   try:
-    text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-  except OSError as error:
-    raise UserError(
-      f"{setting}={path} cannot be read ({error.strerror}), expected a text file with a class in "
-      "each line; check the path"
-    ) from None
+    with open(expand(path), encoding="utf-8-sig") as file:
+      text = file.read(MAX_LIST + 1)
   except UnicodeDecodeError:
     raise UserError(f"{setting}={path} is no text in UTF-8; save it as plain text") from None
+  except (OSError, ValueError) as error:  # ValueError: of a path that no system can have
+    raise UserError(
+      f"{setting}={path} cannot be read ({getattr(error, 'strerror', '') or error}), expected a "
+      "text file with a class in each line; check the path"
+    ) from None
+  if len(text) > MAX_LIST:
+    raise UserError(
+      f"{setting}={path} has more than {MAX_LIST} letters, expected a class in each line; it is "
+      "another kind of file"
+    )
   names = _lines(text)
   if not names:
     raise UserError(f"{setting}={path} is empty, expected a class in each line; write them in")

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from sbir.data.images import decode, is_image_name, read_file
 from sbir.data.records import Record, check, ordered, stamp_of
 from sbir.types import UserError
+from sbir.user_path import expand, nearest
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def existing_folder(folder: str | os.PathLike) -> Path:
   """Returns the path of a data folder. Raises: UserError if it was not given or is not there."""
   if not os.fspath(folder):
     raise UserError("data.dir='', expected the folder of the data set; add --config.data.dir=DIR")
-  path = Path(folder).expanduser()
-  if not path.is_dir():
-    what = "is a file, not a folder" if path.exists() else "does not exist"
-    parent = next(p for p in (path, *path.parents) if p.is_dir())
+  path = Path(expand(folder))
+  if not os.path.isdir(path):
+    what = "is a file, not a folder" if os.path.exists(path) else "does not exist"
+    parent = nearest(path, os.path.isdir)
     raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
   return path
 

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from sbir import progress
 from sbir.types import UserError
+from sbir.user_path import expand
 
 Square = UInt8[np.ndarray, "s s 3"]
 IS_THERE = 1 << 32  # beside a CRC-32: 0 then says that there is no image yet
@@ -54,7 +55,7 @@ class DiskPixels:
 
     Raises: UserError if there is no room, or the folder cannot be written.
     """
-    self.folder = (Path(root).expanduser() if root else _users_cache()) / key[:16]
+    self.folder = (Path(expand(root)) if root else _users_cache()) / key[:16]
     num_images, side = about["num_images"], about["image_size"]
     shape = (num_images, side, side, 3)
     try:

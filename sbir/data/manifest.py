@@ -9,6 +9,7 @@ from sbir.data.files import Listing, existing_folder, listing
 from sbir.data.records import ALL, PHOTO, SKETCH, SPLITS, Record
 from sbir.data.splits import held_out
 from sbir.types import UserError
+from sbir.user_path import expand
 
 FILE_NAME = "manifest.csv"
 COLUMNS = ("path", "modality", "instance", "category", "split")
@@ -50,7 +51,7 @@ def list_categories(name: str, folder: str | os.PathLike) -> Listing:
 def _listed(name: str, split: str, root: Path, rows: list[Row]) -> Listing:
   records, missing = [], []
   for row in rows:
-    found = (root / row["path"]).is_file()
+    found = os.path.isfile(root / row["path"])  # false for a name that is too long, too
     (records if found else missing).append(
       Record(
         row["modality"], row.get("category", ""), row.get("instance") or row["path"], row["path"]
@@ -65,7 +66,7 @@ def _listed(name: str, split: str, root: Path, rows: list[Row]) -> Listing:
 
 def is_manifest(folder: str | os.PathLike) -> bool:
   """Returns whether a folder has a manifest."""
-  return (Path(folder).expanduser() / FILE_NAME).is_file()
+  return os.path.isfile(os.path.join(expand(folder), FILE_NAME))
 
 
 def has_split_column(folder: str | os.PathLike) -> bool:
@@ -95,6 +96,8 @@ def _read(path: Path, *, by_category: bool = False) -> list[Row]:
 
 
 def _check_columns(path: Path, columns: list[str], by_category: bool) -> None:
+  if twice := [c for c in COLUMNS if columns.count(c) > 1]:
+    raise UserError(f"{path} has the column {twice[0]} twice, expected it once; remove one")
   missing = [c for c in ("path", "modality") if c not in columns]
   if by_category:
     missing += [c for c in ("category",) if c not in columns]
@@ -125,7 +128,8 @@ def _check_rows(path: Path, rows: list[Row], needed: str) -> None:
         f"{path}, row {line}: path {row['path']!r} leaves the data folder, expected one inside "
         "it, such as photo/1.png"
       )
-  repeated = [key for key, count in Counter(row["path"] for row in rows).items() if count > 1]
+  counts = Counter(str(PurePosixPath(row["path"])) for row in rows)  # ./a and a//b are a and a/b
+  repeated = [key for key, count in counts.items() if count > 1]
   if repeated:
     raise UserError(
       f"{path} lists {len(repeated)} paths more than once (first: {repeated[0]}); keep one row each"

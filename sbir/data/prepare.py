@@ -18,6 +18,7 @@ from sbir.data.sources import list_files
 from sbir.data.tfds_source import VERSION, write_tfds
 from sbir.data.zero_shot import list_all
 from sbir.types import UserError
+from sbir.user_path import expand
 
 HELP = """\
 Write a folder of photos and sketches as a TFDS data set in ArrayRecord shards.
@@ -63,9 +64,9 @@ def prepare(
     sources = {ALL: files_of(list_all("auto", name, source))}
   else:
     sources = {split: open_listing(list_files("auto", name, source, split)) for split in SPLITS}
-  out = Path(data_dir).expanduser()
+  out = Path(expand(data_dir))
   final = out / name / VERSION
-  if final.exists():
+  if os.path.exists(final):
     raise UserError(f"{final} exists already; remove it to prepare {name} again")
   with _workplace(out, name) as temporary:
     try:
@@ -83,7 +84,7 @@ def _workplace(out: Path, name: str) -> Iterator[Path]:
 
   Also removes those of earlier runs on this machine that were killed too hard to do so.
   """
-  made = [p for p in (out, *out.parents) if not p.exists()]
+  made = [p for p in (out, *out.parents) if not os.path.exists(p)]
   prefix = f".preparing-{name}-{socket.gethostname()}-"
   try:
     out.mkdir(parents=True, exist_ok=True)
