@@ -33,7 +33,7 @@ from tests.xmodal_runs import RESTART, arguments, make_pairs
 
 FAULTS = ("kill", "term", "truncate", "full", "image")
 STEPS_A_ROUND = 12
-DISK_MB = 64
+DISK_MB = 256  # for what is set aside, too: damaged steps stay
 PATIENCE = 180.0  # seconds for what takes one
 
 
