@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sbir import preprocessing, trees
+from sbir.local_copy import local_copy
 from sbir.path_free import find_path, without_paths
+from sbir.places import is_remote, place
 from sbir.preprocessing import Preprocessing
 from sbir.run_folder import write_text
 from sbir.safetensors_file import read_safetensors, write_safetensors
@@ -49,10 +51,10 @@ class Package(NamedTuple):
 def is_package(folder: str | os.PathLike[str]) -> bool:
   """Returns whether a folder says it is a package of ours; run folders and other people's models
   have a config.json too."""
-  if not all((Path(folder) / name).is_file() for name in (CONFIG, WEIGHTS, IMAGES)):
+  if not all((place(folder) / name).is_file() for name in (CONFIG, WEIGHTS, IMAGES)):
     return False
   try:
-    return {"format", "architecture"} <= _read_json(Path(folder) / CONFIG).keys()
+    return {"format", "architecture"} <= _read_json(place(folder) / CONFIG).keys()
   except (UserError, AttributeError):
     return False
 
@@ -84,7 +86,7 @@ def read_package(folder: str | os.PathLike[str]) -> Package:
 
   Raises: UserError naming the file that is missing, damaged, or not of this form.
   """
-  folder = Path(folder)
+  folder = local_copy(folder, FILES) if is_remote(folder) else Path(folder)
   if not folder.is_dir():
     raise UserError(f"{folder} is not a folder, expected a model package; check the path")
   if lost := [name for name in FILES[:3] if not (folder / name).is_file()]:

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from sbir.places import place
 from sbir.types import UserError
 
 
@@ -191,7 +192,7 @@ def unseen_classes(split: str, setting: str = "data.split") -> list[str]:
   """Returns the names in a published or a user's own list, normalised. Raises: as `read_split`."""
   if split in SPLITS_BY_NAME:
     return list(classes_in(SPLITS_BY_NAME[split].file))
-  if Path(split).expanduser().is_file():
+  if place(split).expanduser().is_file():
     return own_list(split, setting)
   near = difflib.get_close_matches(split, SPLITS_BY_NAME, n=1)
   hint = f"did you mean {near[0]}?" if near else "for your own write a text file, a class in a line"
@@ -207,7 +208,7 @@ def own_list(path: str | os.PathLike, setting: str) -> list[str]:
   Raises: UserError if it cannot be read, is empty or names a class twice.
   """
   try:
-    text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+    text = place(path).expanduser().read_text(encoding="utf-8-sig")
   except OSError as error:
     raise UserError(
       f"{setting}={path} cannot be read ({error.strerror}), expected a text file with a class in "
