@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from sbir.local_copy import local_copy
+from sbir.places import is_remote
 from sbir.types import UserError
 
 SIDES = ("query", "gallery")
@@ -52,7 +54,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingFile:
 
 def _open(path: str | os.PathLike[str]) -> np.lib.npyio.NpzFile:
   try:
-    arrays = np.load(path, allow_pickle=False)
+    arrays = np.load(local_copy(path) if is_remote(path) else path, allow_pickle=False)
   except FileNotFoundError:
     raise UserError(f"--embeddings {path}: there is no such file; {WRITE_LIKE}") from None
   except OSError as error:

@@ -131,12 +131,16 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_package(folder: str | os.PathLike[str], package: Package) -> None:
-  """Writes the folder, whole or not at all; a package that is there already is replaced.
+  """Writes the folder, whole or not at all; a package that is there already is replaced. In a store
+  its files appear one by one, config.json last.
 
   Raises: UserError if the folder cannot be written, or holds anything that is not a package.
   """
-  folder = Path(folder).absolute()
+  folder = place(folder).absolute()
   check_free(folder)
+  if is_remote(folder):
+    _upload(folder, package)
+    return
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -160,7 +164,7 @@ def write_package(folder: str | os.PathLike[str], package: Package) -> None:
 
 def check_free(folder: str | os.PathLike[str]) -> None:
   """Raises UserError unless a package can be written there: nothing, an empty folder, a package."""
-  folder = Path(folder)
+  folder = place(folder)
   if folder.is_dir():
     strangers = sorted({path.name for path in folder.iterdir()} - set(FILES))
     if strangers:
@@ -170,6 +174,17 @@ def check_free(folder: str | os.PathLike[str]) -> None:
       )
   elif folder.exists():
     raise UserError(f"{folder} is a file, expected a folder for the package; choose another --out")
+
+
+def _upload(folder: Path, package: Package) -> None:
+  with tempfile.TemporaryDirectory() as here:
+    _write(Path(here), package)
+    try:
+      (folder / CONFIG).unlink(missing_ok=True)
+      for name in reversed(FILES):
+        (folder / name).send(Path(here) / name)
+    except OSError as error:
+      raise UserError(f"{folder} cannot be written ({error.strerror}); choose another") from None
 
 
 def _write(folder: Path, package: Package) -> None:

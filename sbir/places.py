@@ -1,10 +1,11 @@
-"""Paths that a user gives: a folder here, or a place in a store, such as gs://bucket/folder."""
+"""Paths that a user gives: a folder here, or a place in a store, such as gs://bucket/folder.
+
+Nothing heavy is imported here: the mains' command lines need it.
+"""
 
 import hashlib
 import os
 from pathlib import Path
-
-from sbir.types import UserError
 
 SCHEMES = ("gs://", "s3://", "az://", "hf://")  # that etils.epath knows
 # epath would take tensorflow's file system where that is installed: it costs seconds to import and
@@ -27,6 +28,7 @@ def place(path: str | os.PathLike[str]) -> Path:
   if not is_remote(path):
     return Path(path)
   from sbir.remote_path import RemotePath, check_driver
+  from sbir.types import UserError
 
   if not os.fspath(path).startswith(SCHEMES):
     raise UserError(f"{path} is in no known store, expected a local path or {', '.join(SCHEMES)}")
@@ -40,6 +42,8 @@ def local(path: str | os.PathLike[str], name: str) -> Path:
   Raises: UserError if it is in a store.
   """
   if is_remote(path):
+    from sbir.types import UserError
+
     raise UserError(f"{name}={path} must be a local folder; choose one on this machine's disk")
   return Path(path).expanduser()
 

@@ -74,6 +74,7 @@ class RemotePath(gpath.PosixGPath):
   exists = _told(gpath.PosixGPath.exists)
   is_dir = _told(gpath.PosixGPath.is_dir)
   unlink = _told(gpath.PosixGPath.unlink)
+  rmtree = _told(gpath.PosixGPath.rmtree)
 
   @_told
   def read_bytes(self) -> bytes:
@@ -132,6 +133,11 @@ class RemotePath(gpath.PosixGPath):
   def fetch(self, target: Path) -> None:
     """Copies this file to a local path."""
     self._backend.fs(str(self)).get_file(str(self), str(target))
+
+  @_told
+  def send(self, source: Path) -> None:
+    """Makes this file a copy of a local one."""
+    self._backend.fs(str(self)).put_file(str(source), str(self))
 
   def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
     pass

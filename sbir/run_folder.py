@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sbir.places import is_remote, place
 from sbir.types import UserError
 
 # What may change between two starts of one run: how long and how often, never what is trained.
@@ -34,6 +35,8 @@ FREE_KEYS = frozenset(
     "skip_nonfinite",
   }
 )
+# The last file of a step that is saved in a store, as Orbax has it.
+COMMITTED = "commit_success.txt"
 FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"
 PACKAGES = (
   "jax",
@@ -52,18 +55,18 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
 
   Raises: UserError if the folder is missing or holds no readable run.
   """
-  path = Path(workdir) / "config.json"
-  if not Path(workdir).is_dir():
-    raise UserError(
-      f"run folder {workdir} does not exist; give the --workdir of a finished training"
-    )
+  path = place(workdir) / "config.json"
   try:
+    if not path.parent.is_dir():
+      raise UserError(
+        f"run folder {workdir} does not exist; give the --workdir of a finished training"
+      )
     return json.loads(path.read_text())
   except FileNotFoundError:
     raise UserError(
       f"{workdir} is not a run folder: it has no config.json; give the --workdir of a training"
     ) from None
-  except (OSError, json.JSONDecodeError) as error:
+  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
     raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
 
 
@@ -71,7 +74,7 @@ def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   """Returns the versions.json of a run folder, {} where there is none that can be read: it tells of
   a run, nothing depends on it."""
   try:
-    found = json.loads((Path(workdir) / "versions.json").read_text())
+    found = json.loads((place(workdir) / "versions.json").read_text())
   except (OSError, ValueError):
     return {}
   return found if isinstance(found, dict) else {}
@@ -101,10 +104,13 @@ def latest_step(workdir: str | os.PathLike[str]) -> int | None:
 
 def saved_steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the saved steps, rising."""
-  folder = Path(workdir) / "checkpoints"
+  folder = place(workdir) / "checkpoints"
   if not folder.is_dir():
     return []
-  return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+  steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+  if not is_remote(folder):
+    return steps
+  return [step for step in steps if (folder / str(step) / COMMITTED).exists()]
 
 
 def is_finished(workdir: str | os.PathLike[str], steps: int) -> bool:
@@ -117,8 +123,8 @@ def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
 
   Raises: UserError if the folder cannot be written, or holds a run with another config.
   """
-  check_writable(Path(workdir))
-  if (Path(workdir) / "config.json").exists():
+  check_writable(place(workdir))
+  if (place(workdir) / "config.json").exists():
     _check_same(workdir, read_config(workdir), _plain(config))
 
 
@@ -135,9 +141,10 @@ def open_run(
   if init := init or read_versions(workdir).get("init"):
     recorded["init"] = dict(init)
   try:
-    Path(workdir).mkdir(parents=True, exist_ok=True)
-    write_json(Path(workdir) / "config.json", _plain(config))
-    write_json(Path(workdir) / "versions.json", recorded)
+    folder = place(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", _plain(config))
+    write_json(folder / "versions.json", recorded)
   except OSError as error:
     raise UserError(
       f"workdir {workdir} cannot be written ({error.strerror}); choose another"
@@ -162,7 +169,11 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-  """Writes `data` to `path` through a temporary neighbour, so no reader ever sees half of it."""
+  """Writes `data` to `path` through a temporary neighbour, so no reader ever sees half of it. A
+  store needs none: objects appear whole."""
+  if is_remote(path):
+    path.write_bytes(data)
+    return
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
     with open(temporary, "wb") as f:
@@ -231,7 +242,13 @@ def _check_same(workdir: Any, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 
 def check_writable(folder: Path, name: str = "workdir") -> None:
-  """Raises UserError, which calls the folder `name`, if it is no folder that could be written."""
+  """Raises UserError, which calls the folder `name`, if it is no folder that could be written.
+
+  Of one in a store it asks only whether the store answers.
+  """
+  if is_remote(folder):
+    _check_reached(folder, name)
+    return
   nearest = folder
   while not nearest.exists() and nearest != nearest.parent:
     nearest = nearest.parent
@@ -241,3 +258,13 @@ def check_writable(folder: Path, name: str = "workdir") -> None:
     raise UserError(
       f"{name} {folder} cannot be written: no permission in {nearest}; choose another"
     )
+
+
+def _check_reached(folder: Path, name: str) -> None:
+  try:
+    if not folder.is_dir() and folder.exists():
+      raise UserError(f"{name} {folder} is a file, expected a folder; choose another")
+  except OSError as error:
+    raise UserError(
+      f"{name} {folder} cannot be reached ({error.strerror}); check its name and your login"
+    ) from None

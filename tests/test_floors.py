@@ -59,6 +59,7 @@ FLOORS = {
   "sbir.checkpoint": 2,
   "sbir.checksums": 2,
   "sbir.run_lock": 2,
+  "sbir.remote_checkpoints": 2,
   "sbir.logs": 2,
   "sbir.drawing": 2,
   "sbir.plots": 2,

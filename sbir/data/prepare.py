@@ -17,6 +17,7 @@ from sbir.data.records import ALL, SPLITS
 from sbir.data.sources import list_files
 from sbir.data.tfds_source import VERSION, write_tfds
 from sbir.data.zero_shot import list_all
+from sbir.places import local
 from sbir.types import UserError
 
 HELP = """\
@@ -63,7 +64,7 @@ def prepare(
     sources = {ALL: files_of(list_all("auto", name, source))}
   else:
     sources = {split: open_listing(list_files("auto", name, source, split)) for split in SPLITS}
-  out = Path(data_dir).expanduser()
+  out = local(data_dir, "--data_dir")
   final = out / name / VERSION
   if final.exists():
     raise UserError(f"{final} exists already; remove it to prepare {name} again")
