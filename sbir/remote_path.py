@@ -76,6 +76,11 @@ class RemotePath(gpath.PosixGPath):
   unlink = _told(gpath.PosixGPath.unlink)
   rmtree = _told(gpath.PosixGPath.rmtree)
 
+  def _system(self) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Returns fsspec's file system of the store, and what it calls this path."""
+    system = self._backend.fs(str(self))
+    return system, system._strip_protocol(str(self))
+
   @_told
   def read_bytes(self) -> bytes:
     with super().open("rb") as file:
@@ -95,14 +100,13 @@ class RemotePath(gpath.PosixGPath):
   @_told
   def list_names(self) -> tuple[list[str], list[str]]:
     """Returns the names of the folders and of the files right in this folder, from one listing."""
-
-    def refuse(error: Exception) -> None:
-      raise error
-
-    for _, folders, files in self._backend.walk(str(self), on_error=refuse):
-      names = lambda found: sorted(filter(None, (name.strip("/") for name in found)))
-      return names(folders), names(files)  # a store may list the folder itself, as ""
-    return [], []
+    system, here = self._system()
+    names: dict[bool, list[str]] = {True: [], False: []}
+    for info in system.ls(here, detail=True):
+      # A store may list the folder itself too; epath's walk asks s3fs for what it does not know.
+      if name := info["name"].rstrip("/")[len(here) :].strip("/"):
+        names[info["type"] == "directory"].append(name)
+    return sorted(names[True]), sorted(names[False])
 
   def iterdir(self) -> Iterator["RemotePath"]:
     folders, files = self.list_names()
@@ -119,25 +123,27 @@ class RemotePath(gpath.PosixGPath):
   @_told
   def stat(self) -> SimpleNamespace:
     """Returns `st_size` and the time of the last change, 0 where the store does not tell it."""
-    return _stat_of(self._backend.fs(str(self)).info(str(self)))
+    system, here = self._system()
+    return _stat_of(system.info(here))
 
   @_told
   def files_below(self) -> dict[str, SimpleNamespace]:
     """Returns {path from here: what `stat` gives} of all files in this folder and those below."""
-    system = self._backend.fs(str(self))
-    here = system._strip_protocol(str(self))
+    system, here = self._system()
     found = system.find(here, detail=True)
     return {name[len(here) :].lstrip("/"): _stat_of(info) for name, info in found.items()}
 
   @_told
   def fetch(self, target: Path) -> None:
     """Copies this file to a local path."""
-    self._backend.fs(str(self)).get_file(str(self), str(target))
+    system, here = self._system()
+    system.get_file(here, str(target))
 
   @_told
   def send(self, source: Path) -> None:
     """Makes this file a copy of a local one."""
-    self._backend.fs(str(self)).put_file(str(source), str(self))
+    system, here = self._system()
+    system.put_file(str(source), here)
 
   def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
     pass

@@ -67,7 +67,8 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
       f"{workdir} is not a run folder: it has no config.json; give the --workdir of a training"
     ) from None
   except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-    raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
+    reason = getattr(error, "strerror", None) or error
+    raise UserError(f"{path} cannot be read ({reason}); train again in a new folder") from None
 
 
 def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:

@@ -70,13 +70,17 @@ def test_a_run_in_a_store_goes_on_on_another_machine(tmp_path, monkeypatch, capf
   assert run_folder.latest_step(RUN) == 14
 
 
-def test_the_mirror_is_not_believed_where_the_store_has_another_run(tmp_path, store):
-  toy_train(RUN, steps=4, config={"method": "toy"})
+def test_a_step_that_another_machine_has_saved_anew_is_fetched_anew(tmp_path, monkeypatch, store):
+  train = lambda where, steps, seed: toy_train(where, steps=steps, seed=seed, config={"seed": 0})
+  train(RUN, 4, 0)
   store.rm(RUN, recursive=True)
-  toy_train(RUN, steps=4, config={"method": "toy"}, seed=1)
-  here = checkpoint.restore_params(RUN)
-  toy_train(tmp_path / "run", steps=4, config={"method": "toy"}, seed=1)
-  jax.tree.map(np.testing.assert_array_equal, here, checkpoint.restore_params(tmp_path / "run"))
+  with monkeypatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    train(RUN, 4, 1)
+  train(RUN, 8, 1)
+  train(tmp_path / "run", 8, 1)
+  params = [checkpoint.restore_params(where) for where in (RUN, tmp_path / "run")]
+  jax.tree.map(np.testing.assert_array_equal, *params)
 
 
 def test_a_step_whose_copy_was_interrupted_is_none(monkeypatch):
