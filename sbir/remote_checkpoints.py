@@ -29,6 +29,15 @@ class Mirror:
       )
     self._there = place(workdir) / "checkpoints"
     self.folder = users_cache("runs") / named_after(str(workdir)) / "checkpoints"
+    try:
+      self._refresh(workdir)
+    except OSError as error:
+      raise UserError(
+        f"checkpoints of {workdir} cannot be copied to {self.folder} ({error.strerror}); check the "
+        "login and the room there"
+      ) from None
+
+  def _refresh(self, workdir: str | os.PathLike[str]) -> None:
     self.folder.mkdir(parents=True, exist_ok=True)
     steps = {str(step) for step in run_folder.saved_steps(workdir)}
     for path in self.folder.iterdir():

@@ -41,11 +41,13 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
       "room, or use another --workdir"
     ) from None
   stop = threading.Event()
-  threading.Thread(target=_beat, args=(path, stop), daemon=True).start()
+  beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+  beat.start()
   try:
     yield
   finally:
     stop.set()
+    beat.join(BEAT_SECONDS)  # in a store it could write the lock again after it is gone
     if _owner(path) == _me():
       path.unlink(missing_ok=True)
     if is_new:

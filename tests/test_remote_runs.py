@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sbir import checkpoint, processes, run_folder, run_lock
+from sbir import checkpoint, given_weights, processes, run_folder, run_lock
 from sbir.data.kept_pixels import DiskPixels
 from sbir.html_report import Picture, Section, write_html
 from sbir.logs import TIMING_FIELDS, MetricLog, read_metrics
@@ -167,6 +167,10 @@ def test_pictures_and_pages_are_written_into_a_store():
       lambda: DiskPixels(f"{BUCKET}/cache", {"num_images": 1, "image_size": 8}, "key"),
       f"data.cache_dir={BUCKET}/cache must be a local folder",
     ),
+    (
+      lambda: given_weights.check_init({"kind": "dino", "path": f"{BUCKET}/w.pth"}, ("dino",)),
+      f"init.path={BUCKET}/w.pth is not a file or folder",
+    ),
     (lambda: run_folder.check("gs://bucket/run", {}), "needs gcsfs, which is not installed"),
   ],
 )
@@ -206,3 +210,5 @@ def test_a_whole_pipeline_works_from_data_in_a_store_into_a_folder_in_a_store(
     from_pretrained(tmp_path / "xmodal/package"),
   )
   jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+  given = given_weights.load(f"{BUCKET}/xmodal/package", "package", None, key="init.path")
+  jax.tree.map(np.testing.assert_array_equal, given.converted.params, other.params)
