@@ -30,7 +30,7 @@ class Program:
     """Returns the tokens it makes of the batch."""
     import numpy as np
 
-    return np.load(self._ask(f"outputs {self._folder / 'outputs.npy'}"))
+    return np.load(self._ask(f"outputs {self._folder / 'outputs.npy'}"), allow_pickle=False)
 
   def losses(self, num: int) -> list[float]:
     """Returns the losses of the first steps."""

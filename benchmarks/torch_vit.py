@@ -78,7 +78,7 @@ class Program:
   """The network with its batch and its optimiser, and what can be asked of it."""
 
   def __init__(self, path: str):
-    found = np.load(path)
+    found = np.load(path, allow_pickle=False)
     about = json.loads(str(found["about"]))
     state = {name.removeprefix("net/"): found[name] for name in found if name.startswith("net/")}
     self.net = Classifier(**about["network"])

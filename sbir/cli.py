@@ -11,11 +11,17 @@ import importlib.util
 import inspect
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from sbir import processes
+from sbir.processes import EXIT_STOPPED
+from sbir.user_error import UserError
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -54,11 +60,10 @@ def run(
 
 def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None) -> NoReturn:
   """Calls `main(arguments)` and exits: 0, or what it returns; 2 with one line for a UserError."""
-  from sbir import processes
-
   arguments = list(sys.argv[1:] if argv is None else argv)
   keeps_programs = NO_COMPILE_CACHE not in arguments
   _set_up_libraries(keeps_programs)
+  _end_politely_on_sigterm()
   try:
     flags, rest = processes.split_flags(arguments)
     if not set(HELP) & set(rest):
@@ -73,13 +78,21 @@ def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
       raise
     fail(f"{error.filename or 'a file'} cannot be written ({error.strerror}); make room, run again")
-  except ValueError as error:
-    from sbir.types import UserError  # imports jax
-
-    if not isinstance(error, UserError):
-      raise
+  except UserError as error:
     fail(str(error))
   sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end_politely_on_sigterm() -> None:
+  """Makes SIGTERM end a main with EXIT_STOPPED, for nothing that takes long is lost by that; while
+  it trains, a run has a handler of its own (`sbir.stopping`)."""
+
+  def end(*_: object) -> NoReturn:
+    print("SIGTERM: ended; run the same command again, and what can go on goes on", file=sys.stderr)
+    sys.exit(EXIT_STOPPED)
+
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, end)
 
 
 def _set_up_libraries(keeps_programs: bool) -> None:
@@ -181,8 +194,6 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> "Confi
   A relative path is looked up in the current folder, then where the `configs` package lies.
   Raises: UserError for an unknown file, name or key (with the near ones) or a value of wrong type.
   """
-  from sbir.types import UserError
-
   file, _, name = spec.partition(":")
   module = _load_module(file)
   if not hasattr(module, "get_config"):
@@ -210,17 +221,20 @@ def _callable_without_name(function: Callable[..., Any]) -> bool:
 
 
 def _load_module(file: str) -> ModuleType:
-  from sbir.types import UserError
-
   path = Path(file)
-  if not path.is_file() and not path.is_absolute():
+  if not os.path.isfile(path) and not path.is_absolute():
     import configs
 
     path = Path(configs.__file__).parent.parent / file
-  if not path.is_file():
-    there = sorted(str(Path(file).parent / p.name) for p in path.parent.glob("[!_]*.py"))
+  if not os.path.isfile(path):  # false for a name that is too long, too
+    folder = path.parent if os.path.isdir(path.parent) else Path()
+    there = sorted(str(Path(file).parent / p.name) for p in folder.glob("[!_]*.py"))
     near = difflib.get_close_matches(file, there, n=1) or there or ["configs/xmodal/teacher.py"]
     raise UserError(f"--config {file}: there is no such file; nearest: {near[0]}")
+  if path.suffix != ".py":  # Python would load a compiled library too
+    raise UserError(
+      f"--config {file}: expected a Python file with get_config, such as configs/xmodal/teacher.py"
+    )
   spec = importlib.util.spec_from_file_location("_config", path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -240,23 +254,21 @@ def config_keys(config: "ConfigDict", prefix: str = "") -> list[str]:
 
 def _override(config: "ConfigDict", key: str, text: str) -> None:
   """Sets config[key] to what `text` says, read as the type the key already has."""
-  from sbir.types import UserError
-
-  known = config_keys(config)
+  known, shown = config_keys(config), text if len(text) <= 100 else f"{text[:97]}..."
   if key not in known:
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     near = near or [name for name in known if name.startswith(key)][:3]
     hint = f"nearest: {', '.join(near)}" if near else f"keys: {', '.join(known)}"
-    raise UserError(f"--config.{key}={text}: there is no such key in the config; {hint}")
+    raise UserError(f"--config.{key}={shown}: there is no such key in the config; {hint}")
   *groups, name = key.split(".")
   for group in groups:
     config = config[group]
   kind, default = config.get_type(name), config[name]
   try:
     config[name] = _read(text, kind)
-  except (TypeError, KeyError):
+  except (TypeError, KeyError, ValueError, OverflowError):
     raise UserError(
-      f"--config.{key}={text}: expected {kind.__name__}, like {default!r}, the default"
+      f"--config.{key}={shown}: expected {kind.__name__}, like {default!r}, the default"
     ) from None
 
 
@@ -268,7 +280,7 @@ def _read(text: str, kind: type) -> Any:
     return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
   try:
     value = ast.literal_eval(text)
-  except (SyntaxError, ValueError):
+  except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):  # of deep brackets
     value = text
   is_wrong = value is None or isinstance(value, bool)  # ConfigDict would take both for a number
   if is_wrong and kind in (int, float):

@@ -2,8 +2,6 @@
 
 import difflib
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from sbir.local_copy import local_copy
+from sbir.npz_file import check_archive, check_member
 from sbir.places import is_remote
 from sbir.types import UserError
 
@@ -18,8 +17,7 @@ SIDES = ("query", "gallery")
 LABELS = ("query_label", "gallery_label")
 IDS = ("query_id", "gallery_id")
 WRITE_LIKE = "write it with np.savez(path, query=..., gallery=..., query_label=..., ...)"
-# What np.load and zipfile raise for damaged or foreign files, members included.
-DAMAGE = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+UNPACKED = 2**28  # bytes that any file may unpack to; codes and labels compress better than weights
 
 
 class EmbeddingFile(NamedTuple):
@@ -54,18 +52,24 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingFile:
 
 def _open(path: str | os.PathLike[str]) -> np.lib.npyio.NpzFile:
   try:
-    arrays = np.load(local_copy(path) if is_remote(path) else path, allow_pickle=False)
+    here = local_copy(path) if is_remote(path) else path
+    with open(here, "rb") as file:
+      start, size = file.read(6), os.fstat(file.fileno()).st_size
+    if start == np.lib.format.MAGIC_PREFIX:
+      raise UserError(f"--embeddings {path} is a single array, expected an .npz file; {WRITE_LIKE}")
+    arrays = np.load(here, allow_pickle=False)
+    check_archive(arrays.zip, size, allowed=UNPACKED)
+    return arrays
+  except UserError:
+    raise
   except FileNotFoundError:
     raise UserError(f"--embeddings {path}: there is no such file; {WRITE_LIKE}") from None
   except OSError as error:
     raise UserError(
       f"--embeddings {path} cannot be read ({error.strerror or error}); give an .npz file"
     ) from None
-  except DAMAGE:
+  except Exception:  # numpy and zipfile let nearly anything out
     raise UserError(f"--embeddings {path} is damaged or no .npz file; {WRITE_LIKE}") from None
-  if not isinstance(arrays, np.lib.npyio.NpzFile):
-    raise UserError(f"--embeddings {path} is a single array, expected an .npz file; {WRITE_LIKE}")
-  return arrays
 
 
 def _wanted(path: str | os.PathLike[str], there: Sequence[str]) -> tuple[str, ...]:
@@ -86,8 +90,9 @@ def _wanted(path: str | os.PathLike[str], there: Sequence[str]) -> tuple[str, ..
 
 def _read(path: str | os.PathLike[str], arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
   try:
+    check_member(arrays.zip, arrays.zip.getinfo(_member_of(arrays, name)))
     array = arrays[name]
-  except (*DAMAGE, OSError, MemoryError) as error:
+  except Exception as error:
     if "allow_pickle" in str(error):
       raise UserError(
         f"--embeddings {path}: {name} holds pickled Python objects, expected numbers or names; "
@@ -104,6 +109,11 @@ def _read(path: str | os.PathLike[str], arrays: np.lib.npyio.NpzFile, name: str)
       "[items, width]; convert it to float32"
     )
   return array
+
+
+def _member_of(arrays: np.lib.npyio.NpzFile, name: str) -> str:
+  there = arrays.zip.namelist()
+  return name if name in there else f"{name}.npy"
 
 
 def _check_names(

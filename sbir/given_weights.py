@@ -81,7 +81,7 @@ def load(place: str, kind: str, convert: Convert | None, *, key: str, num_heads:
 def _find(place: str, key: str) -> Path:
   """Returns the local path of a package's folder or of a file of weights."""
   path = hub.fetch(place, files=ALL_NAMES) if _is_file_or_local(place) else _fetch_repo(place)
-  if not path.exists():
+  if not places.exists(path):
     raise UserError(f"{key}={place} is not there; give a file, a package's folder, or {hub.FORM}")
   if path.is_file() or is_package(path):
     return path
@@ -147,7 +147,7 @@ def check_init(init: Mapping[str, Any], kinds: Sequence[str]) -> None:
     raise UserError(f"init.kind={kind} needs weights; set init.path to {WHAT[kind]}, or {hub.FORM}")
   if hub.is_remote(path):
     hub.parse(path)
-  elif not places.place(path).expanduser().exists():
+  elif not places.exists(places.expanded(path)):
     raise UserError(f"init.path={path} is not a file or folder; set it to {WHAT[kind]}")
 
 

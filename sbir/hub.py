@@ -60,8 +60,7 @@ def fetch(place: str, *, files: Sequence[str]) -> Path:
     and the cache do not have it.
   """
   if not is_remote(place):
-    in_store = places.is_remote(place)
-    return local_copy(place, files) if in_store else Path(os.path.expanduser(place))
+    return local_copy(place, files) if places.is_remote(place) else places.expanded(place)
   repo, file, revision = parse(place)
   library = _library(place)
   try:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sbir.processes import EXIT_STOPPED
 from sbir.submit import as_process
 
 PORT = 8476  # of the coordinator; each pod has its ports for itself, so that any would do
@@ -76,7 +77,7 @@ def _failure_rules() -> list[dict[str, Any]]:
     return {"containerName": CONTAINER, "operator": "In", "values": [status]}
 
   return [
-    {"action": "Ignore", "onExitCodes": exited(75)},  # told to stop, and saved
+    {"action": "Ignore", "onExitCodes": exited(EXIT_STOPPED)},  # told to stop, and saved
     {"action": "FailJob", "onExitCodes": exited(2)},  # a mistake in the command stays one
     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
   ]

@@ -90,14 +90,18 @@ class MetricLog:
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-  """Returns the lines of metrics.jsonl, up to the first that a killed process left unfinished."""
+  """Returns the lines of metrics.jsonl, up to the first that is none of ours, as a killed process
+  leaves one unfinished."""
   path = place(workdir) / "metrics.jsonl"
   rows: list[dict[str, Any]] = []
-  for line in path.read_text().splitlines() if path.exists() else ():
+  for line in path.read_bytes().splitlines() if path.exists() else ():
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
+      row = json.loads(line)
+    except (ValueError, RecursionError):
       break
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+      break
+    rows.append(row)
   return rows
 
 

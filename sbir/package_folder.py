@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from sbir import preprocessing, trees
 from sbir.local_copy import local_copy
 from sbir.path_free import find_path, without_paths
-from sbir.places import is_remote, place
+from sbir.places import exists, is_dir, is_file, is_remote, place
 from sbir.preprocessing import Preprocessing
 from sbir.run_folder import write_text
 from sbir.safetensors_file import read_safetensors, write_safetensors
@@ -36,6 +36,7 @@ KEYS = {
   "source": dict,
   "training": dict,
 }
+MAX_DEPTH = 32  # parts of a parameter's name; that of a ViT has up to 5
 MAX_TEXT = 16_000_000  # bytes of a JSON file; a config with 1000 classes has 30 kB
 
 
@@ -51,7 +52,7 @@ class Package(NamedTuple):
 def is_package(folder: str | os.PathLike[str]) -> bool:
   """Returns whether a folder says it is a package of ours; run folders and other people's models
   have a config.json too."""
-  if not all((place(folder) / name).is_file() for name in (CONFIG, WEIGHTS, IMAGES)):
+  if not all(is_file(place(folder) / name) for name in (CONFIG, WEIGHTS, IMAGES)):
     return False
   try:
     return {"format", "architecture"} <= _read_json(place(folder) / CONFIG).keys()
@@ -87,7 +88,7 @@ def read_package(folder: str | os.PathLike[str]) -> Package:
   Raises: UserError naming the file that is missing, damaged, or not of this form.
   """
   folder = local_copy(folder, FILES) if is_remote(folder) else Path(folder)
-  if not folder.is_dir():
+  if not is_dir(folder):
     raise UserError(f"{folder} is not a folder, expected a model package; check the path")
   if lost := [name for name in FILES[:3] if not (folder / name).is_file()]:
     raise UserError(
@@ -104,7 +105,20 @@ def read_package(folder: str | os.PathLike[str]) -> Package:
   named = read_safetensors(folder / WEIGHTS)
   if odd := [f"{name} {array.dtype}" for name, array in named.items() if array.dtype != np.float32]:
     raise UserError(f"{folder / WEIGHTS}: expected float32 alone, found {odd[0]}; convert it again")
+  _check_names(named, folder / WEIGHTS)
   return Package(config, images, trees.unflatten(named), _read_card(folder / CARD))
+
+
+def _check_names(names: Iterable[str], path: Path) -> None:
+  """Raises UserError if names, their parts divided by "/", are those of no tree of parameters."""
+  names = set(names)
+  for name in sorted(names):
+    parts = name.split("/")
+    if len(parts) > MAX_DEPTH:
+      raise UserError(f"{path}: {name[:60]!r}... has {len(parts)} parts; convert it again")
+    groups = ("/".join(parts[:num]) for num in range(1, len(parts)))
+    if both := [group for group in groups if group in names]:
+      raise UserError(f"{path}: {both[0]!r} is an array and has others in it; convert it again")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -165,14 +179,14 @@ def write_package(folder: str | os.PathLike[str], package: Package) -> None:
 def check_free(folder: str | os.PathLike[str]) -> None:
   """Raises UserError unless a package can be written there: nothing, an empty folder, a package."""
   folder = place(folder)
-  if folder.is_dir():
+  if is_dir(folder):
     strangers = sorted({path.name for path in folder.iterdir()} - set(FILES))
     if strangers:
       raise UserError(
         f"{folder} holds other things ({', '.join(strangers[:3])}), expected an empty folder or a "
         "package; choose another --out"
       )
-  elif folder.exists():
+  elif exists(folder):
     raise UserError(f"{folder} is a file, expected a folder for the package; choose another --out")
 
 

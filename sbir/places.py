@@ -7,6 +7,9 @@ import hashlib
 import os
 from pathlib import Path
 
+from sbir.user_error import UserError
+from sbir.user_path import expand
+
 SCHEMES = ("gs://", "s3://", "az://", "hf://")  # that etils.epath knows
 # epath would take tensorflow's file system where that is installed: it costs seconds to import and
 # knows no s3://. Set before anybody asks, for epath (and Orbax through it) asks only once.
@@ -28,12 +31,34 @@ def place(path: str | os.PathLike[str]) -> Path:
   if not is_remote(path):
     return Path(path)
   from sbir.remote_path import RemotePath, check_driver
-  from sbir.types import UserError
 
   if not os.fspath(path).startswith(SCHEMES):
     raise UserError(f"{path} is in no known store, expected a local path or {', '.join(SCHEMES)}")
   check_driver(os.fspath(path))
   return RemotePath(os.fspath(path))
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+  """Returns the path to work with, as `place` does, "~" expanded. Raises: as `place`."""
+  return place(path) if is_remote(path) else Path(expand(path))
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+  """Returns whether a file is there; false, where pathlib's raises, for a name that is too long.
+
+  Raises: OSError if its store cannot be asked, and as `place`.
+  """
+  return place(path).is_file() if is_remote(path) else os.path.isfile(path)
+
+
+def is_dir(path: str | os.PathLike[str]) -> bool:
+  """Returns whether a folder is there, in the way of `is_file`. Raises: as it."""
+  return place(path).is_dir() if is_remote(path) else os.path.isdir(path)
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+  """Returns whether anything is there, in the way of `is_file`. Raises: as it."""
+  return place(path).exists() if is_remote(path) else os.path.exists(path)
 
 
 def local(path: str | os.PathLike[str], name: str) -> Path:
@@ -42,10 +67,8 @@ def local(path: str | os.PathLike[str], name: str) -> Path:
   Raises: UserError if it is in a store.
   """
   if is_remote(path):
-    from sbir.types import UserError
-
     raise UserError(f"{name}={path} must be a local folder; choose one on this machine's disk")
-  return Path(path).expanduser()
+  return Path(expand(path))
 
 
 def users_cache(kind: str) -> Path:

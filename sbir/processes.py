@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sbir import progress
-from sbir.types import UserError
+from sbir.user_error import UserError
 
 Result = TypeVar("Result")
 
 FLAGS = ("--coordinator", "--num-processes", "--process-id")
 EXAMPLE = "--coordinator HOST:PORT --num-processes 2 --process-id 0"
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: asked to stop; run the same command again
 MESSAGE_BYTES = 2048  # of what the first process tells the others
 
 

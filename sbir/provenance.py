@@ -29,7 +29,7 @@ def read_evaluation(folder: str | Path) -> Measured:
   config, path = run_folder.read_config(folder), place(folder) / "evaluation.json"
   try:
     found = json.loads(path.read_text())
-    metrics, intervals = found["metrics"], found["intervals"]
+    metrics, intervals = _numbers(found["metrics"]), _bounds(found["intervals"])
     about = {
       "sketches, photos": f"{found['queries']} queries against {found['gallery']}",
       "protocol": found.get("protocol_text") or config["protocol"],
@@ -37,8 +37,9 @@ def read_evaluation(folder: str | Path) -> Measured:
       **found["about"],
     }
     shown = {name: metrics[name] for name in intervals if metrics[name] is not None}
-    return Measured(config["data"]["name"], about, shown, intervals, found["chance"])
-  except (OSError, ValueError, KeyError, TypeError) as error:
+    name = str(config["data"]["name"])
+    return Measured(name, about, shown, intervals, _numbers(found["chance"]))
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(
       f"{path} is not a readable evaluation ({type(error).__name__}: {error}); evaluate again"
     ) from None
@@ -48,11 +49,11 @@ def commands(folders: Sequence[str | Path]) -> list[str]:
   """Returns the command that each folder was made with, each one once."""
   lines = []
   for folder in folders:
-    words = [str(word) for word in run_folder.read_versions(folder).get("command", [])]
-    if not words:
+    words = run_folder.read_versions(folder).get("command")
+    if not words or not isinstance(words, list):
       continue
-    main = Path(words[0])
-    lines.append(" ".join(["python -m", f"{main.parent.name}.{main.stem}", *words[1:]]))
+    main = Path(str(words[0]))
+    lines.append(" ".join(["python -m", f"{main.parent.name}.{main.stem}", *map(str, words[1:])]))
   return list(dict.fromkeys(lines))
 
 
@@ -63,19 +64,41 @@ def versions(folder: str | Path) -> dict[str, str]:
 
 def version_rows(found: Mapping[str, Any]) -> dict[str, str]:
   """Returns the rows of a card's table of versions, of what `run_folder.versions` gives."""
+  packages, devices = found.get("packages"), found.get("devices")
   rows = {"git commit": found.get("git", ""), "Python": found.get("python", "")}
-  rows |= found.get("packages", {})
-  rows["devices"] = ", ".join(sorted(set(found.get("devices", []))))
-  return {name: text for name, text in rows.items() if text}
+  rows |= packages if isinstance(packages, dict) else {}
+  rows["devices"] = ", ".join(sorted(set(map(str, devices)))) if isinstance(devices, list) else ""
+  return {name: str(text) for name, text in rows.items() if text}
 
 
 def init_text(folder: str | Path, config: Mapping[str, Any]) -> str:
   """Returns what a training began from: random weights, or a file and its hash."""
   kind = config["init"]["kind"]
   found = run_folder.read_versions(folder).get("init")
-  if kind == "random" or not found:
+  if kind == "random" or not isinstance(found, dict) or not {"file", "sha256"} <= found.keys():
     return f"{kind} weights"
   return f"{kind} weights, {found['file']}, SHA-256 {found['sha256']}"
+
+
+def _numbers(found: Any) -> dict[str, float | None]:
+  """Returns a mapping to numbers or nothing. Raises: TypeError if it is none."""
+  if not isinstance(found, dict) or not all(map(_is_number, found.values())):
+    raise TypeError("expected numbers by name")
+  return found
+
+
+def _bounds(found: Any) -> dict[str, Sequence[float]]:
+  """Returns a mapping to pairs of numbers. Raises: TypeError if it is none."""
+  pairs = found.values() if isinstance(found, dict) else ((),)
+  if not all(
+    isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in pairs
+  ):
+    raise TypeError("expected intervals by name")
+  return found
+
+
+def _is_number(value: Any) -> bool:
+  return value is None or type(value) in (int, float)  # None stands for what is not finite
 
 
 def _same_folder(one: Any, other: str | Path) -> bool:

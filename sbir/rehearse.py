@@ -12,9 +12,9 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import IO, NamedTuple
 
+from sbir.processes import EXIT_STOPPED
 from sbir.submit import as_process
 
-EXIT_AGAIN = 75  # of a training that was told to stop: it is saved, the same command goes on
 GRACE = 15.0  # seconds that a process has to end by itself, and again after SIGTERM
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LINE_AT_ONCE = Lock()
@@ -163,7 +163,7 @@ def _follow(processes: Sequence[subprocess.Popen], events: SimpleQueue, grace: f
       del running[event.process_id]
       if event.status and not first:
         first = event.status
-        plan = _plan(grace, may_finish=was_told or first == EXIT_AGAIN)
+        plan = _plan(grace, may_finish=was_told or first == EXIT_STOPPED)
         if running and not was_told:
           print(f"process {event.process_id} ended first, with status {first}", file=sys.stderr)
   return first

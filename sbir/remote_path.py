@@ -82,9 +82,10 @@ class RemotePath(gpath.PosixGPath):
     return system, system._strip_protocol(str(self))
 
   @_told
-  def read_bytes(self) -> bytes:
+  def read_bytes(self, size: int = -1) -> bytes:
+    """Returns all bytes, or no more than the first `size`."""
     with super().open("rb") as file:
-      return file.read()
+      return file.read(size)
 
   def read_text(self, encoding: str | None = None) -> str:
     return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding or "utf-8").read()

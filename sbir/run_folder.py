@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from sbir.places import is_remote, place
+from sbir.places import exists, is_dir, is_remote, place
 from sbir.types import UserError
+from sbir.user_path import nearest
 
 # What may change between two starts of one run: how long and how often, never what is trained.
 FREE_KEYS = frozenset(
@@ -57,18 +58,23 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   """
   path = place(workdir) / "config.json"
   try:
-    if not path.parent.is_dir():
+    if not is_dir(workdir):
       raise UserError(
         f"run folder {workdir} does not exist; give the --workdir of a finished training"
       )
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+      raise ValueError(f"it holds a {type(found).__name__}, expected the keys of a config")
+  except UserError:
+    raise
   except FileNotFoundError:
     raise UserError(
       f"{workdir} is not a run folder: it has no config.json; give the --workdir of a training"
     ) from None
-  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     reason = getattr(error, "strerror", None) or error
     raise UserError(f"{path} cannot be read ({reason}); train again in a new folder") from None
+  return found
 
 
 def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   a run, nothing depends on it."""
   try:
     found = json.loads((place(workdir) / "versions.json").read_text())
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return {}
   return found if isinstance(found, dict) else {}
 
@@ -89,8 +95,7 @@ def read_training(workdir: str | os.PathLike[str], method: str, key: str) -> dic
   if not os.fspath(workdir):
     raise UserError(f"{key}='' must name a run folder; add --config.{key}=DIR")
   config = read_config(workdir)
-  is_training = isinstance(config, dict) and {"method", "stage"} <= config.keys()
-  if not is_training or config["method"] != method:
+  if not {"method", "stage"} <= config.keys() or config["method"] != method:
     raise UserError(
       f"{key}={workdir} is the run folder of something else, expected a training of {method}'s; "
       "give the --workdir of one"
@@ -106,7 +111,7 @@ def latest_step(workdir: str | os.PathLike[str]) -> int | None:
 def saved_steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the saved steps, rising."""
   folder = place(workdir) / "checkpoints"
-  if not folder.is_dir():
+  if not is_dir(folder):
     return []
   steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
   if not is_remote(folder):
@@ -125,7 +130,7 @@ def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
   Raises: UserError if the folder cannot be written, or holds a run with another config.
   """
   check_writable(place(workdir))
-  if (place(workdir) / "config.json").exists():
+  if exists(place(workdir) / "config.json"):
     _check_same(workdir, read_config(workdir), _plain(config))
 
 
@@ -250,15 +255,11 @@ def check_writable(folder: Path, name: str = "workdir") -> None:
   if is_remote(folder):
     _check_reached(folder, name)
     return
-  nearest = folder
-  while not nearest.exists() and nearest != nearest.parent:
-    nearest = nearest.parent
-  if not nearest.is_dir():
-    raise UserError(f"{name} {folder} cannot be made: {nearest} is a file; choose another")
-  if not os.access(nearest, os.W_OK):
-    raise UserError(
-      f"{name} {folder} cannot be written: no permission in {nearest}; choose another"
-    )
+  there = nearest(folder, os.path.exists)
+  if not os.path.isdir(there):
+    raise UserError(f"{name} {folder} cannot be made: {there} is a file; choose another")
+  if not os.access(there, os.W_OK):
+    raise UserError(f"{name} {folder} cannot be written: no permission in {there}; choose another")
 
 
 def _check_reached(folder: Path, name: str) -> None:

@@ -42,7 +42,7 @@ WRITABLE = frozenset(np.dtype(dtype).name for dtype in DTYPES.values())
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "..."]]:
   """Returns the arrays of a .safetensors file by name, each its own; bfloat16 as float32.
 
-  Takes memory of twice the file's size, whatever the header says of its arrays.
+  Takes memory of three times the file's size at most, whatever the header says of its arrays.
 
   Raises: UserError naming the file if it is missing, cut short, damaged, of another form, or holds
     nothing, or a dtype that DTYPES has not (float8).
@@ -58,7 +58,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarra
     return {name: _array(name, entry) for name, entry in entries}
   except OSError as error:
     raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
-  except (SafetensorError, ValueError, RecursionError) as error:
+  except (SafetensorError, ValueError, RecursionError, OverflowError) as error:
     reason = _printable(str(error).removeprefix("Error while deserializing: "))
     raise UserError(f"{path} is refused as .safetensors ({reason}); fetch it again") from None
 

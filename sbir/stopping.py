@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 
 from sbir import processes, progress
 from sbir.mesh import put_batch, replicated
+from sbir.processes import EXIT_STOPPED
 
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run the same command again
 GO_ON = "run the same command again, and it goes on from there"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 VOTES_IN_FLIGHT = 2  # so that no step waits for what the others say of stopping

@@ -20,6 +20,7 @@ from sbir.types import UserError
 SHARD_ROWS = 1024  # what an interruption loses at most
 OPEN_SHARDS = 256  # each keeps a file open, of which systems allow 1024 and more
 ABOUT = "about.json"
+MAX_ABOUT = 1_000_000  # bytes, of which it has some thousand
 SHARD = re.compile(r"(\d{7})_([0-9a-f]{8})\.npy")  # its number, and the CRC-32 of the file
 
 
@@ -54,7 +55,7 @@ class StoredRows:
     self._about = {"about": json.loads(json.dumps(about)), "layout": layout}
     self._root = Path(root)
     self.folder = self._root / _name_of(self._about)
-    self._map = functools.lru_cache(OPEN_SHARDS)(functools.partial(np.load, mmap_mode="r"))
+    self._map = functools.lru_cache(OPEN_SHARDS)(_mapped)
     self._files, self._damaged = self._checked()
 
   @property
@@ -142,7 +143,7 @@ class StoredRows:
   def _shard(self, shard: int) -> np.ndarray:
     try:
       return self._map(self._files[shard])
-    except (KeyError, OSError):
+    except (KeyError, OSError, ValueError):
       raise UserError(
         f"{self.folder}: shard {shard} is missing; start again, it is filled at the start of a run"
       ) from None
@@ -153,13 +154,29 @@ class StoredRows:
     damaged: dict[int, list[Path]] = {}
     for path in _shards_in(self.folder):
       number, checksum = SHARD.fullmatch(path.name).groups()
-      if zlib.crc32(path.read_bytes()) == int(checksum, 16):
+      if self._is_sound(path, int(number), int(checksum, 16)):
         sound[int(number)] = path
       else:
         damaged.setdefault(int(number), []).append(path)
     if damaged := {shard: paths for shard, paths in damaged.items() if shard not in sound}:
       progress.say(f"{self.folder}: damaged shards: {len(damaged)}, to be filled again")
     return sound, damaged
+
+  def _is_sound(self, path: Path, shard: int, checksum: int) -> bool:
+    """Returns whether a file is what `write` made of a shard; its checksum alone could be luck."""
+    try:
+      rows = _mapped(path)
+      shape = (len(self.rows_of(shard)), *self.row_shape)
+      is_whole = rows.offset + rows.nbytes == path.stat().st_size
+      is_ours = rows.dtype == np.float32 and rows.shape == shape and is_whole
+      return is_ours and zlib.crc32(path.read_bytes()) == checksum
+    except Exception:  # numpy lets nearly anything out of a damaged header
+      return False
+
+
+def _mapped(path: Path) -> np.memmap:
+  """Returns the array of an .npy. Raises: OSError or ValueError if it is none."""
+  return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _name_of(about: Mapping[str, Any]) -> str:
@@ -173,10 +190,12 @@ def _shards_in(folder: Path) -> list[Path]:
 def _read_about(folder: Path) -> dict[str, Any] | None:
   """Returns what the folder says of itself, None if it is none of ours."""
   try:
-    found = json.loads((folder / ABOUT).read_text())
-  except (OSError, ValueError):
+    with open(folder / ABOUT, "rb") as file:
+      found = json.loads(file.read(MAX_ABOUT))
+  except (OSError, ValueError, RecursionError):
     return None
-  return found if isinstance(found, dict) and found.keys() == {"about", "layout"} else None
+  is_ours = isinstance(found, dict) and found.keys() == {"about", "layout"}
+  return found if is_ours and isinstance(found["about"], dict) else None
 
 
 def _remove(folder: Path) -> None:

@@ -3,6 +3,8 @@
 import shlex
 from collections.abc import Sequence
 
+from sbir.processes import EXIT_STOPPED
+
 SECONDS_TO_SAVE = 120  # between SLURM's SIGTERM and the end of a job's time
 
 
@@ -52,8 +54,8 @@ def sbatch_script(
 {head}export PYTHONPATH={shlex.quote(root)}${{PYTHONPATH:+:$PYTHONPATH}}
 status=0
 {srun} || status=$?
-# 75: told to stop, and saved. The same job in the queue again goes on from there.
-if [ "$status" = 75 ]; then
+# {EXIT_STOPPED}: told to stop, and saved. The same job in the queue again goes on from there.
+if [ "$status" = {EXIT_STOPPED} ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

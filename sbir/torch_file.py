@@ -1,15 +1,10 @@
 """Reads what torch.save wrote, without PyTorch and without running anything that is in the file.
 
-A checkpoint is a zip with one pickle, data.pkl, and a file of raw bytes for each storage. A pickle
-is a program: it may name any function and have it called. Here it may name only what stands in
-ALLOWED, none of which does more than hold its arguments; all else is refused by name before it is
-looked up.
+A checkpoint is a zip with one pickle, data.pkl, which `torch_pickle` reads, and a file of raw bytes
+for each storage.
 """
 
-import collections
-import io
 import os
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,71 +14,29 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
+from sbir.torch_pickle import Settings, Storage, Tensor, read_pickle
 from sbir.types import UserError
 
-MAX_PICKLE = 64_000_000  # bytes; that of ViT-B has 60 kB
-PLAIN = (bool, int, float, complex, str, bytes, set, frozenset)
+MAX_PICKLE = 4_000_000  # bytes; that of ViT-B has 60 kB. Read, it takes up to 220 times as much
+# How many times the size of the file all arrays may have together: one for the storages, two where
+# they are bfloat16, and some for tied weights.
+MOST_COPIES = 4
+MOST_READ = 64  # times the size of the file, where storages with many views take turns
+SMALL = 2**20  # bytes that any file may take
+PLAIN = (bool, int, float, str, bytes, set, frozenset)
 RESAVE = (
   "save it again with torch.save(torch.load(FILE, map_location='cpu', weights_only=True), FILE)"
 )
-STORAGES = {
-  "DoubleStorage": "<f8",
-  "FloatStorage": "<f4",
-  "HalfStorage": "<f2",
-  "BFloat16Storage": ml_dtypes.bfloat16,
-  "LongStorage": "<i8",
-  "IntStorage": "<i4",
-  "ShortStorage": "<i2",
-  "CharStorage": "<i1",
-  "ByteStorage": "<u1",
-  "BoolStorage": "?",
-}
-
-
-class _Kind(NamedTuple):
-  """Stands for a class of storages. A tuple, for a pickle can set attributes of what it names."""
-
-  dtype: Any
-
-
-class _Storage(NamedTuple):
-  """Where the bytes of one or several tensors are, and what they are."""
-
-  dtype: np.dtype
-  key: str
-  num: int
-
-
-class _Tensor(NamedTuple):
-  """A view of a storage, not read yet."""
-
-  storage: _Storage
-  offset: int
-  shape: tuple[int, ...]
-  stride: tuple[int, ...]
-
-
-class _Settings:
-  """Stands for argparse.Namespace: attributes and nothing else."""
-
-
-# What a pickle may name, and what makes what it gets: each time anew, so that nothing it does to it
-# outlives the reading.
-ALLOWED = {
-  ("collections", "OrderedDict"): lambda: type("OrderedDict", (collections.OrderedDict,), {}),
-  ("argparse", "Namespace"): lambda: type("Namespace", (_Settings,), {}),
-  ("torch._utils", "_rebuild_tensor_v2"): lambda: lambda *args: _Tensor(*args[:4]),
-  ("torch._utils", "_rebuild_parameter"): lambda: lambda *args: args[0],
-  **{("torch", name): lambda dtype=dtype: _Kind(dtype) for name, dtype in STORAGES.items()},
-}
 
 
 def read_torch(path: str | os.PathLike[str]) -> Any:
   """Returns what is in a .pth, .pt or .bin file: dicts, lists and values as they were, tensors as
   arrays of their own, bfloat16 as float32, an argparse.Namespace as a dict.
 
+  What the file holds in two places is one thing in the result too.
+
   Raises: UserError naming the file if it is missing, cut short, in the form of before PyTorch 1.6,
-    or holds anything but tensors and plain values.
+    holds anything but tensors and plain values, or would take many times its size.
   """
   path = Path(path)
   try:
@@ -91,14 +44,15 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
       start = file.read(4)
       if start[:1] == b"\x80":
         raise UserError(f"{path} is in PyTorch's form of before 1.6, which is not read; {RESAVE}")
+      size = os.fstat(file.fileno()).st_size
       with zipfile.ZipFile(file) as archive:
-        members = _check_members(archive, path.stat().st_size)
-        return _resolve(_unpickle(archive, members), _Archive(archive, members))
+        members = _check_members(archive, size)
+        return _Resolver(_Storages(archive, members, size)).resolve(_described(archive, members))
   except UserError:
     raise
   except OSError as error:
     raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
-  except Exception as error:  # unpickling lets nearly anything out
+  except Exception as error:  # zipfile lets nearly anything out
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     raise UserError(
       f"{path} is refused as a PyTorch checkpoint ({reason}); fetch it again, or {RESAVE}"
@@ -129,44 +83,51 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> _Members:
   return _Members(pickles[0].removesuffix("data.pkl"), infos)
 
 
-def _unpickle(archive: zipfile.ZipFile, members: _Members) -> Any:
-  name = f"{members.folder}data.pkl"
-  if members.infos[name].file_size > MAX_PICKLE:
-    raise ValueError(f"its data.pkl has {members.infos[name].file_size} bytes, too many to be one")
-  order = f"{members.folder}byteorder"
-  if order in members.infos and archive.read(order) != b"little":
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+  """Returns a member's bytes, as many as it says. Raises: ValueError if there are fewer: zipfile
+  stops where they end, and says nothing."""
+  data = archive.read(info)
+  if len(data) != info.file_size:
+    raise ValueError(f"its member {info.filename!r} has {len(data)} of {info.file_size} bytes")
+  return data
+
+
+def _described(archive: zipfile.ZipFile, members: _Members) -> Any:
+  """Returns what data.pkl describes, its tensors not read yet."""
+  info = members.infos[f"{members.folder}data.pkl"]
+  if info.file_size > MAX_PICKLE:
+    raise ValueError(f"its data.pkl has {info.file_size} bytes, too many to be one")
+  order = members.infos.get(f"{members.folder}byteorder")
+  if order is not None and _read_member(archive, order) != b"little":
     raise ValueError("its bytes are in big-endian order")
-  return _Reader(io.BytesIO(archive.read(name))).load()
+  return read_pickle(_read_member(archive, info))
 
 
-class _Reader(pickle.Unpickler):
-  """Calls nothing that is not in ALLOWED, and opens no storage."""
+class _Storages:
+  """The storages, read when asked for; the last one is kept, for it may have many views."""
 
-  def find_class(self, module: str, name: str) -> Any:
-    if (module, name) not in ALLOWED:
-      raise pickle.UnpicklingError(f"it names {module}.{name}, which no tensor needs")
-    return ALLOWED[module, name]()
+  def __init__(self, archive: zipfile.ZipFile, members: _Members, size: int):
+    self._archive, self._members = archive, members
+    self._last: tuple[str, bytes] = ("", b"")
+    self._left = {"hold": MOST_COPIES * size + SMALL, "read": MOST_READ * size + SMALL}
 
-  def persistent_load(self, place: Any) -> _Storage:
-    word, kind, key, _, num = place
-    if word != "storage" or not isinstance(kind, _Kind) or not isinstance(key, str):
-      raise pickle.UnpicklingError("it refers to something that is no storage")
-    return _Storage(np.dtype(kind.dtype), key, num)
-
-
-class _Archive(NamedTuple):
-  """The storages, read when asked for."""
-
-  archive: zipfile.ZipFile
-  members: _Members
-
-  def array(self, tensor: _Tensor) -> Shaped[np.ndarray, "..."]:
+  def array(self, tensor: Tensor) -> Shaped[np.ndarray, "..."]:
     """Returns the tensor's values as an array of their own."""
     storage = tensor.storage
-    if not isinstance(storage, _Storage):
+    if not isinstance(storage, Storage):
       raise ValueError("a tensor has no storage")
-    name = f"{self.members.folder}data/{storage.key}"
-    info = self.members.infos.get(name)
+    data = self._bytes_of(storage)
+    _check_view(tensor)
+    values = np.frombuffer(data, storage.dtype)[tensor.offset :]
+    steps = [stride * storage.dtype.itemsize for stride in tensor.stride]
+    view = np.lib.stride_tricks.as_strided(values, tensor.shape, steps, writeable=False)
+    self._spend("hold", view.nbytes)
+    is_brain = storage.dtype == ml_dtypes.bfloat16
+    return view.astype(np.float32) if is_brain else np.array(view, order="C")
+
+  def _bytes_of(self, storage: Storage) -> bytes:
+    name = f"{self._members.folder}data/{storage.key}"
+    info = self._members.infos.get(name)
     if info is None:
       raise ValueError(f"its storage {storage.key!r} is not there")
     if info.file_size != storage.num * storage.dtype.itemsize:
@@ -174,15 +135,18 @@ class _Archive(NamedTuple):
         f"its storage {storage.key!r} has {info.file_size} bytes, "
         f"{storage.num} of {storage.dtype} are said to be there"
       )
-    _check_view(tensor)
-    values = np.frombuffer(self.archive.read(name), storage.dtype)[tensor.offset :]
-    steps = [stride * storage.dtype.itemsize for stride in tensor.stride]
-    view = np.lib.stride_tricks.as_strided(values, tensor.shape, steps, writeable=False)
-    is_brain = storage.dtype == ml_dtypes.bfloat16
-    return view.astype(np.float32) if is_brain else np.array(view, order="C")
+    if self._last[0] != name:
+      self._spend("read", info.file_size)
+      self._last = name, _read_member(self._archive, info)
+    return self._last[1]
+
+  def _spend(self, what: str, num_bytes: int) -> None:
+    self._left[what] -= num_bytes
+    if self._left[what] < 0:
+      raise ValueError("its tensors show the same values again and again, many times its size")
 
 
-def _check_view(tensor: _Tensor) -> None:
+def _check_view(tensor: Tensor) -> None:
   """Raises ValueError unless the view lies within its storage and takes no value twice."""
   storage, offset, shape, stride = tensor
   if not isinstance(shape, tuple) or not isinstance(stride, tuple):
@@ -202,19 +166,37 @@ def _check_view(tensor: _Tensor) -> None:
     raise ValueError(f"a tensor of shape {shape} reaches beyond its storage of {storage.num}")
 
 
-def _resolve(value: Any, archive: _Archive) -> Any:
-  """Returns a value with its tensors read, in new plain containers."""
-  if isinstance(value, _Tensor):
-    return archive.array(value)
-  if isinstance(value, _Settings):
-    value = vars(value)
-  if isinstance(value, dict):
-    return {key: _resolve(entry, archive) for key, entry in dict.items(value)}
-  if type(value) in (list, tuple):
-    return type(value)(_resolve(entry, archive) for entry in value)
-  if value is None or type(value) in PLAIN:
-    return value
-  raise ValueError(f"it holds a {type(value).__name__}, expected tensors and plain values")
+class _Resolver:
+  """Reads the tensors in a value. What is held in several places is resolved once: a few lists can
+  hold each other in more ways than there is time for."""
+
+  def __init__(self, storages: _Storages):
+    self._storages = storages
+    self._done: dict[int, Any] = {}
+    self._begun: set[int] = set()
+
+  def resolve(self, value: Any) -> Any:
+    """Returns a value with its tensors read, in new plain containers."""
+    if value is None or type(value) in PLAIN:
+      return value
+    place = id(value)
+    if place not in self._done:
+      if place in self._begun:
+        raise ValueError("something in it holds itself")
+      self._begun.add(place)
+      self._done[place] = self._resolve(value)
+    return self._done[place]
+
+  def _resolve(self, value: Any) -> Any:
+    if isinstance(value, Tensor):
+      return self._storages.array(value)
+    if isinstance(value, Settings):
+      value = value.values
+    if type(value) is dict:
+      return {key: self.resolve(entry) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+      return type(value)(self.resolve(entry) for entry in value)
+    raise ValueError(f"it holds a {type(value).__name__}, expected tensors and plain values")
 
 
 def state_dict_of(checkpoint: Any, what: str, *names: str) -> Mapping[str, np.ndarray]:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sbir.data import images
 from sbir.data.images import MAX_PIXELS, as_rgb, decode, is_image_name, resize
 from sbir.types import UserError
+from tests.fuzz_images import many_scans
 
 
 def encoded(image: Image.Image, file_format: str = "PNG", **options) -> bytes:
@@ -187,6 +189,29 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_undecoded(side):
 def test_a_picture_without_pixels_is_refused():
   with pytest.raises(UserError, match="0 x 3 pixels, expected at least one"):
     as_rgb(Image.new("RGB", (0, 3)))
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_undecoded():
+  with pytest.raises(UserError, match=r"photo: 4\d\d scans, expected at most 100; save it again"):
+    decode(many_scans(side=64, scans=400), "photo")
+
+
+def test_what_comes_behind_a_jpeg_does_not_count_as_its_scans():
+  photo = encoded(Image.fromarray(noise(40, 50)), "JPEG")
+  np.testing.assert_array_equal(decode(photo + b"\xff\xda\0\2" * 1000), decode(photo))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+  monkeypatch.setattr(images, "MAX_BYTES", 1000)
+  (tmp_path / "a.png").write_bytes(bytes(1001))
+  with pytest.raises(UserError, match=r"a\.png: 1001 bytes, expected at most 1000; scale it down"):
+    decode(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 300 + ".png"])
+def test_a_path_that_no_system_can_have_is_refused(name):
+  with pytest.raises(UserError, match="cannot be read"):
+    decode(name)
 
 
 def test_floating_point_pixels_are_refused():

@@ -14,12 +14,14 @@ from tests.paths import REPO
 # 3 the run, 4 the methods; a module imports its own floor or those below.
 FLOORS = {
   "sbir.types": 0,
+  "sbir.user_error": 0,
   "sbir.trees": 0,
   "sbir.progress": 0,
   "sbir.processes": 0,
   "sbir.path_free": 0,
   "sbir.places": 0,
   "sbir.remote_path": 0,
+  "sbir.user_path": 0,
   "sbir.network": 1,
   "sbir.nn": 1,
   "sbir.retrieval": 1,
@@ -42,6 +44,7 @@ FLOORS = {
   "sbir.package_folder": 2,
   "sbir.model_card": 2,
   "sbir.torch_file": 2,
+  "sbir.torch_pickle": 2,
   "sbir.safetensors_file": 2,
   "sbir.weight_files": 2,
   "sbir.hub": 2,

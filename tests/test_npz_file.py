@@ -7,6 +7,8 @@ import pytest
 
 from sbir.npz_file import read_npz
 from sbir.types import UserError
+from tests.fuzz_npz import GOOD, npy
+from tests.fuzz_zips import Entry, make_zip
 from tests.released_files import augreg_arrays
 
 
@@ -75,3 +77,40 @@ def test_compressed_weights_are_read(tmp_path):
   assert found.keys() == arrays.keys()
   for name, array in arrays.items():
     np.testing.assert_array_equal(found[name], array)
+
+
+NUMBERS = npy(GOOD, bytes(48))
+HOSTILE = {
+  "encrypted": (NUMBERS, {"flags": 1}, "is encrypted"),
+  "packed with lzma": (NUMBERS, {"method": 14}, "is packed as numpy never does"),
+  "packed with bzip2": (NUMBERS, {"method": 12}, "is packed as numpy never does"),
+  "no end of a text": (npy("'" * 3), {}, ""),
+  "deep brackets": (npy("-" * 9000 + "1"), {}, ""),
+  "a huge number": (npy(GOOD.replace("(2, 6)", f"({10**30},)")), {}, "its header speaks of"),
+  "too large": (npy(GOOD.replace("(2, 6)", f"({2**40},)"), bytes(48)), {}, "its header speaks of"),
+  "below nothing": (npy(GOOD.replace("(2, 6)", "(-2, 6)"), bytes(48)), {}, "its header speaks of"),
+  "an odd dtype": (npy(GOOD.replace("<f4", "(1 2)f4")), {}, ""),
+  "version 9": (npy(GOOD, bytes(48), (9, 9)), {}, "is of version (9, 9)"),
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_a_member_that_lies_is_refused(tmp_path, how):
+  data, lies, message = HOSTILE[how]
+  (tmp_path / "vit.npz").write_bytes(make_zip([Entry(b"cls.npy", data, lies)]))
+  with pytest.raises(UserError, match=r"vit\.npz cannot be read as \.npz") as refused:
+    read_npz(tmp_path / "vit.npz")
+  assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.zeros(2, "V3"), np.zeros(2, "M8[s]")])
+def test_what_is_no_number_is_no_weight(tmp_path, array):
+  np.savez(tmp_path / "vit.npz", cls=array)
+  with pytest.raises(UserError, match="no array of numbers"):
+    read_npz(tmp_path / "vit.npz")
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+  (tmp_path / "vit.npz").write_bytes(make_zip([Entry(b"cls.npy", NUMBERS)] * 2))
+  with pytest.raises(UserError, match="two of its members have one name"):
+    read_npz(tmp_path / "vit.npz")

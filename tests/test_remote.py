@@ -5,14 +5,17 @@ import functools
 import numpy as np
 import pytest
 
+from sbir.data import class_splits
+from sbir.data.class_splits import own_list
 from sbir.data.doctor import examine
 from sbir.data.pipeline import train_batches
 from sbir.data.prepare import prepare
 from sbir.data.resized import resized
 from sbir.data.sources import open_source
 from sbir.data.zero_shot import open_zero_shot
+from sbir.embedding_file import read_embeddings
 from sbir.hub import fetch
-from sbir.places import place
+from sbir.places import exists, expanded, is_dir, is_file, place
 from sbir.types import UserError
 from tests.data_folders import make_classes, make_qmul, make_sketchy, write_manifest
 from tests.stores import BUCKET, later, store, upload
@@ -84,6 +87,31 @@ def test_folders_of_classes_in_a_store_are_those_on_the_disk(tmp_path, part):
   ]
   same_images(opened[0][0], opened[1][0])
   assert opened[1][1] == opened[0][1]
+
+
+def test_a_list_of_classes_in_a_store_is_not_read_to_the_end_of_a_huge_file(tmp_path, monkeypatch):
+  monkeypatch.setattr(class_splits, "MAX_LIST", 10)
+  (tmp_path / "list.txt").write_text("é" * 1000, encoding="utf-8-sig")
+  (tmp_path / "fits.txt").write_text("🐝" * 10, encoding="utf-8-sig")
+  lists = upload(tmp_path, f"{BUCKET}/lists")
+  with pytest.raises(UserError, match="has more than 10 letters, expected a class in each line"):
+    own_list(f"{lists}/list.txt", "data.seen")
+  assert len(own_list(f"{lists}/fits.txt", "data.seen")) == 1
+  with pytest.raises(UserError, match="ftp://x is in no known store"):
+    own_list("ftp://x", "data.seen")
+
+
+def test_embeddings_in_a_store_are_those_on_the_disk(tmp_path):
+  sides = {"query": np.eye(3), "gallery": np.eye(3)}
+  labels = {"query_label": np.arange(3), "gallery_label": np.arange(3)}
+  np.savez(tmp_path / "here.npz", **sides, **labels)
+  np.save(tmp_path / "single.npy", np.eye(3))
+  there = upload(tmp_path, f"{BUCKET}/embeddings")
+  np.testing.assert_array_equal(read_embeddings(f"{there}/here.npz").query, np.eye(3))
+  with pytest.raises(UserError, match=r"s3://.*single.npy is a single array"):
+    read_embeddings(f"{there}/single.npy")
+  with pytest.raises(UserError, match=r"s3://.*none.npz: there is no such file"):
+    read_embeddings(f"{there}/none.npz")
 
 
 def test_photos_to_be_added_come_from_a_store(tmp_path):
@@ -181,3 +209,13 @@ def test_an_error_of_the_driver_is_told_in_one_line(tmp_path, monkeypatch, store
 
 def test_a_local_path_stays_pathlibs(tmp_path):
   assert type(place(tmp_path)) is type(tmp_path) and place(tmp_path) == tmp_path
+  assert str(expanded("~nobody_of_this_name/x")) == "~nobody_of_this_name/x"
+
+
+@pytest.mark.parametrize("ask", [exists, is_dir, is_file])
+def test_what_is_there_is_asked_of_the_disk_and_of_the_store(tmp_path, ask):
+  (tmp_path / "a.txt").write_text("")
+  for root in (tmp_path, upload(tmp_path)):
+    found = [ask(place(root)), ask(place(root) / "a.txt"), ask(place(root) / "b.txt")]
+    assert found == [ask is not is_file, ask is not is_dir, False]
+  assert not ask("x" * 300) and not ask("a\0b")

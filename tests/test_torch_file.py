@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sbir import torch_file
 from sbir.torch_file import read_torch, state_dict_of
 from sbir.types import UserError
+from tests.fuzz_pth import TENSOR, laughs, of_pickle, short_storage
 from tests.paths import GOLDENS, needs_shared
 from tests.torch_files import View, save_torch
 
@@ -141,15 +141,52 @@ def test_a_pickle_that_calls_something_is_refused_before_it_runs(refused, tmp_pa
   assert f"names {module}.{name}, which no tensor needs" in refused(value)
 
 
-def test_what_a_pickle_does_to_a_name_does_not_outlive_the_reading(tmp_path):
-  # Names argparse.Namespace and sets an attribute of the class that stands for it.
-  code = b"\x80\x02cargparse\nNamespace\n(N}X\x05\x00\x00\x00triedK\x01stb."
-  path = tmp_path / "a.pth"
-  with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("archive/data.pkl", code)
-  with pytest.raises(UserError, match="it holds a type, expected tensors and plain values"):
-    read_torch(path)
-  assert not hasattr(torch_file._Settings, "tried")
+DICT_OF_A_LIST = b"ccollections\nOrderedDict\n]\x85R"
+
+
+@pytest.mark.parametrize(
+  ("code", "message"),
+  [
+    # Sets an attribute of the class that it names.
+    (b"cargparse\nNamespace\n(N}X\5\0\0\0triedK\1stb", "a _Maker where a dict belongs"),
+    (b"cargparse\nNamespace\n", "it holds a _Maker, expected tensors and plain values"),
+    (DICT_OF_A_LIST, "a dict or settings of something else"),
+    (b"})K\1s", "a key is tuple, expected a text or a number"),
+    (b"}\x8a\x09" + bytes(8) + b"\1K\1s", "a key is int, expected a text or a number of 64 bits"),
+    (b"]q\0h\0a", "something in it holds itself"),
+    (b"I1\n", "the instruction INT, which no tensor needs"),
+    (b"c__builtin__\neval\n", "names __builtin__.eval"),
+    (b"]" * 100_000 + b"a" * 99_999, "recursion"),
+  ],
+)
+def test_a_pickle_does_nothing_but_hold_tensors_and_plain_values(refused, code, message):
+  assert message in refused(raw=of_pickle(b"\x80\2" + code + b"."))
+
+
+def test_lists_that_hold_each_other_in_many_ways_are_read_once(tmp_path):
+  (tmp_path / "a.pth").write_bytes(of_pickle(laughs(depth=60)))
+  found = read_torch(tmp_path / "a.pth")
+  for _ in range(59):
+    assert found[0] is found[1]
+    found = found[0]
+
+
+def test_a_tensor_that_is_held_often_is_one_array(tmp_path):
+  code = b"\x80\2(" + TENSOR + b"q\1" + b"h\1" * 10_000 + b"t."
+  (tmp_path / "a.pth").write_bytes(of_pickle(code))
+  found = read_torch(tmp_path / "a.pth")
+  assert len(found) == 10_001 and all(array is found[0] for array in found)
+
+
+def test_many_views_of_the_same_values_are_refused(refused):
+  storage = draw(10**6)
+  views = [View(storage, 0, (10**6,), (1,)) for _ in range(8)]
+  assert "its tensors show the same values again and again" in refused(views)
+
+
+def test_a_storage_that_is_shorter_than_the_archive_says_is_refused(refused):
+  # numpy would have shown what lies behind it in memory.
+  assert "its member 'a/data/0' has 8 of 4000000 bytes" in refused(raw=short_storage())
 
 
 @pytest.mark.parametrize(

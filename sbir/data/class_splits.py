@@ -3,15 +3,16 @@
 import difflib
 import functools
 import hashlib
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
-from sbir.places import place
+from sbir.places import expanded, is_file, is_remote
 from sbir.types import UserError
 
 
@@ -63,6 +64,7 @@ SPLITS_BY_NAME = {
   ),
 }
 
+MAX_LIST = 1_000_000  # letters; TU-Berlin's 250 classes have 2000
 ALL_CLASSES = {
   "sketchy": "sketchy_all125.txt",
   "tuberlin": "tuberlin_all250.txt",
@@ -192,7 +194,7 @@ def unseen_classes(split: str, setting: str = "data.split") -> list[str]:
   """Returns the names in a published or a user's own list, normalised. Raises: as `read_split`."""
   if split in SPLITS_BY_NAME:
     return list(classes_in(SPLITS_BY_NAME[split].file))
-  if place(split).expanduser().is_file():
+  if is_file(expanded(split)):
     return own_list(split, setting)
   near = difflib.get_close_matches(split, SPLITS_BY_NAME, n=1)
   hint = f"did you mean {near[0]}?" if near else "for your own write a text file, a class in a line"
@@ -208,14 +210,22 @@ def own_list(path: str | os.PathLike, setting: str) -> list[str]:
   Raises: UserError if it cannot be read, is empty or names a class twice.
   """
   try:
-    text = place(path).expanduser().read_text(encoding="utf-8-sig")
-  except OSError as error:
-    raise UserError(
-      f"{setting}={path} cannot be read ({error.strerror}), expected a text file with a class in "
-      "each line; check the path"
-    ) from None
+    with _opened(expanded(path)) as file:
+      text = file.read(MAX_LIST + 1)
+  except UserError:
+    raise
   except UnicodeDecodeError:
     raise UserError(f"{setting}={path} is no text in UTF-8; save it as plain text") from None
+  except (OSError, ValueError) as error:  # ValueError: of a path that no system can have
+    raise UserError(
+      f"{setting}={path} cannot be read ({getattr(error, 'strerror', '') or error}), expected a "
+      "text file with a class in each line; check the path"
+    ) from None
+  if len(text) > MAX_LIST:
+    raise UserError(
+      f"{setting}={path} has more than {MAX_LIST} letters, expected a class in each line; it is "
+      "another kind of file"
+    )
   names = _lines(text)
   if not names:
     raise UserError(f"{setting}={path} is empty, expected a class in each line; write them in")
@@ -229,6 +239,14 @@ def own_list(path: str | os.PathLike, setting: str) -> list[str]:
       )
     by_spelling[spelling] = name
   return list(by_spelling)
+
+
+def _opened(path: Path) -> TextIO:
+  """Opens a text in UTF-8; of one in a store no more than tells that it is too long."""
+  if not is_remote(path):
+    return open(path, encoding="utf-8-sig")
+  data = path.read_bytes(len("\ufeff".encode()) + 4 * (MAX_LIST + 1))
+  return io.TextIOWrapper(io.BytesIO(data), "utf-8-sig")
 
 
 def _check_found(setting: str, names: Sequence[str], found: Sequence[str]) -> None:

@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 
 from sbir.data.images import decode, is_image_name, read_file
 from sbir.data.records import Record, check, ordered, stamp_of
-from sbir.places import is_remote, place
+from sbir.places import exists, expanded, is_dir, is_remote
 from sbir.types import UserError
+from sbir.user_path import nearest
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,18 @@ def existing_folder(folder: str | os.PathLike) -> Path:
   """Returns the path of a data folder. Raises: UserError if it was not given or is not there."""
   if not os.fspath(folder):
     raise UserError("data.dir='', expected the folder of the data set; add --config.data.dir=DIR")
-  path = place(folder).expanduser()
+  path = expanded(folder)
   try:
-    if path.is_dir():
+    if is_dir(path):
       return path
-    what = "is a file, not a folder" if path.exists() else "does not exist"
+    what = "is a file, not a folder" if exists(path) else "does not exist"
   except OSError as error:  # of a store: no right to it, or no way
     raise UserError(
       f"data folder {path} cannot be reached ({error.strerror}); check its name and your login"
     ) from None
   if is_remote(path):
     raise UserError(f"data folder {path} {what}, or is empty; expected a folder with the images")
-  parent = next(p for p in (path, *path.parents) if p.is_dir())
+  parent = nearest(path, os.path.isdir)
   raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
 
 

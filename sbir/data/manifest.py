@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from sbir.data.files import Listing, existing_folder, listing
 from sbir.data.records import ALL, PHOTO, SKETCH, SPLITS, Record
 from sbir.data.splits import held_out
-from sbir.places import is_remote, place
+from sbir.places import expanded, is_file, is_remote
 from sbir.types import UserError
 
 FILE_NAME = "manifest.csv"
@@ -70,7 +70,7 @@ def _finder(root: Path) -> Callable[[Path], bool]:
   """Returns what says whether a file is there; of a store each folder is listed once, for to ask
   for every file takes minutes."""
   if not is_remote(root):
-    return Path.is_file
+    return os.path.isfile  # false for a name that is too long, too
 
   @functools.cache
   def names(folder: Path) -> frozenset[str]:
@@ -84,7 +84,7 @@ def _finder(root: Path) -> Callable[[Path], bool]:
 
 def is_manifest(folder: str | os.PathLike) -> bool:
   """Returns whether a folder has a manifest."""
-  return (place(folder).expanduser() / FILE_NAME).is_file()
+  return is_file(expanded(folder) / FILE_NAME)
 
 
 def has_split_column(folder: str | os.PathLike) -> bool:
@@ -114,6 +114,8 @@ def _read(path: Path, *, by_category: bool = False) -> list[Row]:
 
 
 def _check_columns(path: Path, columns: list[str], by_category: bool) -> None:
+  if twice := [c for c in COLUMNS if columns.count(c) > 1]:
+    raise UserError(f"{path} has the column {twice[0]} twice, expected it once; remove one")
   missing = [c for c in ("path", "modality") if c not in columns]
   if by_category:
     missing += [c for c in ("category",) if c not in columns]
@@ -144,7 +146,8 @@ def _check_rows(path: Path, rows: list[Row], needed: str) -> None:
         f"{path}, row {line}: path {row['path']!r} leaves the data folder, expected one inside "
         "it, such as photo/1.png"
       )
-  repeated = [key for key, count in Counter(row["path"] for row in rows).items() if count > 1]
+  counts = Counter(str(PurePosixPath(row["path"])) for row in rows)  # ./a and a//b are a and a/b
+  repeated = [key for key, count in counts.items() if count > 1]
   if repeated:
     raise UserError(
       f"{path} lists {len(repeated)} paths more than once (first: {repeated[0]}); keep one row each"

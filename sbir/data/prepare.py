@@ -66,7 +66,7 @@ def prepare(
     sources = {split: open_listing(list_files("auto", name, source, split)) for split in SPLITS}
   out = local(data_dir, "--data_dir")
   final = out / name / VERSION
-  if final.exists():
+  if os.path.exists(final):
     raise UserError(f"{final} exists already; remove it to prepare {name} again")
   with _workplace(out, name) as temporary:
     try:
@@ -84,7 +84,7 @@ def _workplace(out: Path, name: str) -> Iterator[Path]:
 
   Also removes those of earlier runs on this machine that were killed too hard to do so.
   """
-  made = [p for p in (out, *out.parents) if not p.exists()]
+  made = [p for p in (out, *out.parents) if not os.path.exists(p)]
   prefix = f".preparing-{name}-{socket.gethostname()}-"
   try:
     out.mkdir(parents=True, exist_ok=True)
