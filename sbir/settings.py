@@ -42,6 +42,7 @@ SHARED = {  # the keys of configs/common.py, and those of every optimiser
   "log_every": at_least(0),
   "eval_every": at_least(0),
   "keep": at_least(1),
+  "skip_nonfinite": at_least(0),
   "data.seed": SEED,
   "data.num_threads": at_least(0),
   "optimizer.learning_rate": above_zero(1e-4),

@@ -108,7 +108,7 @@ def run_steps(task, batches, optimizer=None):
   train_step = make_train_step(task, optimizer, everywhere)
   for batch in batches:
     state, metrics = train_step(state, frozen, mesh.put_batch(batch, everywhere))
-    rows.append({name: float(value) for name, value in metrics.items()})
+    rows.append({name: float(x) for name, x in metrics.items() if name != "finite"})
   return state, frozen, rows
 
 

@@ -31,7 +31,9 @@ MAINS = {
 
 def snapshot(folder):
   """Returns every path below a folder with what would change if somebody wrote there."""
-  return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+  # Of a folder not the time: a run folder's lock comes and goes.
+  state = lambda path: path.is_file() and (path.stat().st_mtime_ns, path.stat().st_size)
+  return {path: state(path) for path in folder.rglob("*")}
 
 
 def line_of(main, capsys):

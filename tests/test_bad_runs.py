@@ -115,7 +115,7 @@ def empty(copies):
     (of_another_method, "is the run folder of something else, expected a training of xmodal's"),
     (of_another_size, "image_size=16 is not the teacher's 32; add --config.image_size=32"),
     (of_another_view, "is not the teacher's 0.25; add --config.augment.mean=0.25"),
-    (with_config("[]"), "is the run folder of something else, expected a training of xmodal's"),
+    (with_config("[]"), "cannot be read (it holds a list, expected the keys of a config)"),
     (with_config("{"), "cannot be read"),
   ],
 )

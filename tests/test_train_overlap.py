@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sbir import train
+from sbir import pace, train
 from sbir.task import LossOut
 from tests.toy import ToyBatches, toy_train
 
@@ -47,8 +47,8 @@ def watched(monkeypatch):
   batches, sent = Watched(), []
   make, put = train.make_train_step, train.put_batch
 
-  def make_watched(*arguments):
-    step = make(*arguments)
+  def make_watched(*arguments, **words):
+    step = make(*arguments, **words)
 
     def watched_step(state, frozen, batch):
       state, metrics = step(state, frozen, batch)
@@ -63,7 +63,8 @@ def watched(monkeypatch):
     return on_device
 
   monkeypatch.setattr(train, "make_train_step", make_watched)
-  monkeypatch.setattr(train, "put_batch", put_watched)
+  for module in (train, pace):
+    monkeypatch.setattr(module, "put_batch", put_watched)
   return batches, sent
 
 
