@@ -87,13 +87,11 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_bit_for_bit(tmp_path, str
 @pytest.mark.slow
 def test_asked_twice_a_run_stops_at_once(tmp_path):
   process = start(tmp_path, "--delay", "3")
-  deadline = time.time() + 120
-  while not (tmp_path / "parameters.txt").exists() and time.time() < deadline:
-    time.sleep(0.02)
-  time.sleep(1)
-  for _ in range(2):
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+  wait_for_step(tmp_path, 2, process)  # it sleeps while it makes the next batch
+  process.send_signal(signal.SIGTERM)
+  while "once more stops at once" not in process.stderr.readline():
+    assert process.poll() is None
+  process.send_signal(signal.SIGTERM)
   finish(process)
   assert process.returncode == -signal.SIGTERM
 
