@@ -25,7 +25,7 @@ from sbir.data.zero_shot import open_zero_shot
 from sbir.mesh import check_batch_size, make_mesh
 from sbir.processes import share
 from sbir.settings import compute_dtype
-from sbir.train import Evaluate, newest_sound_step, train
+from sbir.train import Evaluate, set_damaged_aside, train
 from sbir.types import Params, UserError
 
 PHOTOS_OF_RATE = 256  # the batch that optimizer.lr is meant for
@@ -44,7 +44,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   Raises: UserError for whatever in the config, the data or the run folder cannot work.
   """
   plan = make_plan(config, workdir)
-  newest_sound_step(workdir)  # what is done is asked of the folder below
+  set_damaged_aside(workdir)
   task, mesh = make_task(config, plan.split), make_mesh(**config.mesh)
   for num in _batch_sizes(config).values():
     check_batch_size(num, mesh.size)  # before the teacher works for hours

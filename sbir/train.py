@@ -85,7 +85,7 @@ def train(
   first = put_batch(next(batches), mesh)
   init_key, frozen_key = jax.random.split(jax.random.key(seed))
   with _alone_in(workdir):
-    start, state, init = newest_sound_step(workdir), None, {}
+    start, state, init = _newest_sound_step(workdir), None, {}
     if start:  # nothing is written before it is known that the checkpoint fits
       with Checkpoints(workdir, keep=keep) as checkpoints:
         state, position = _restore(checkpoints, start, task, optimizer, init_key, first, mesh)
@@ -120,9 +120,23 @@ def _alone_in(workdir: str | Path) -> Iterator[None]:
     yield
 
 
-def newest_sound_step(workdir: str | Path) -> int:
+def set_damaged_aside(workdir: str | Path) -> None:
+  """Sets damaged checkpoints of a run folder aside, before a program asks it what is done already.
+
+  Raises: UserError if another program works there: what it is just saving may look damaged.
+  """
+
+  def look() -> None:
+    if run_folder.saved_steps(workdir):
+      with locked(workdir):
+        newest_sound(workdir, sets_aside=True)
+
+  processes.on_first(look)
+
+
+def _newest_sound_step(workdir: str | Path) -> int:
   """Returns the step to go on from, 0 if there is none; a damaged one that is newer is set aside,
-  and that is said. To be asked by all processes, and before a program looks for what is done."""
+  and that is said. To be asked by all processes."""
   find = lambda: str(newest_sound(workdir, sets_aside=True) or 0)
   return int(processes.tell_all(processes.on_first(find) or ""))
 

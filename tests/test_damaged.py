@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from sbir import checkpoint, checksums, run_folder
+from sbir.run_lock import locked
+from sbir.train import set_damaged_aside
 from sbir.types import UserError
 from tests.toy import toy_train
 
@@ -75,6 +77,16 @@ def test_who_reads_parameters_gets_those_before_and_moves_nothing(run, damage, c
   jax.tree.map(np.testing.assert_array_equal, checkpoint.restore_params(run), before)
   assert "DAMAGED CHECKPOINT: step 8" in capfd.readouterr().err
   assert run_folder.saved_steps(run) == [4, 8]
+
+
+def test_a_run_folder_that_is_in_use_is_looked_at_by_nobody_else(run):
+  """What a running training is just saving, or deleting, would look damaged."""
+  truncate(run / "checkpoints" / "8")
+  with locked(run), pytest.raises(UserError, match="in use by process"):
+    set_damaged_aside(run)
+  assert run_folder.saved_steps(run) == [4, 8] and not (run / "damaged").exists()
+  set_damaged_aside(run)
+  assert run_folder.saved_steps(run) == [4]
 
 
 def test_when_all_are_damaged_the_run_begins_again_and_keeps_them_aside(run, eight_steps, capfd):

@@ -7,7 +7,7 @@ import pytest
 
 from sbir.logs import TIMING_FIELDS, read_metrics
 from tests import pskd_runs, xmodal_runs
-from tests.test_topologies import run_processes
+from tests.several import run_processes
 
 # A rate that moves nothing: Adam would make a whole step of a gradient that is zero but for
 # rounding, and rounding differs with the number of devices.

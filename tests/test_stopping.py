@@ -15,7 +15,7 @@ from sbir.checkpoint import read_arrays
 from sbir.logs import TIMING_FIELDS, read_metrics
 from sbir.stopping import EXIT_STOPPED
 from tests.paths import REPO
-from tests.test_topologies import free_port
+from tests.several import free_port
 
 STEPS = 40
 

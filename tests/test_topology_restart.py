@@ -9,7 +9,7 @@ import pytest
 from sbir import run_folder
 from sbir.checkpoint import read_arrays
 from sbir.logs import read_metrics
-from tests.test_topologies import run_processes
+from tests.several import run_processes
 
 EIGHT = {"devices": 8, "fsdp": 4}
 WIDE = ("--width", "2048")  # 4 x 2048 numbers: enough to be cut

@@ -140,9 +140,9 @@ _squared_distances.defvjp(_squared_forward, _squared_backward)
 
 
 def _centred_gram(points: Float[Array, "b d"]) -> Float[Array, "b b"]:
-  # Centring changes no angle, and keeps the cancellation in float32 small when all
-  # points share a large mean. So does the rest: a GPU would multiply in less than float32, and a
-  # sum of 768 squares is rounded seven times less as a sum than as a product's diagonal.
+  # Centring changes no angle, and keeps the cancellation in float32 small when all points share a
+  # large mean. So does the rest: a GPU would multiply in less than float32, and 768 squares are
+  # rounded seven times less as a sum than as a product's diagonal.
   points = points - points.mean(axis=0)
   gram = jnp.matmul(points, points.T, precision=jax.lax.Precision.HIGHEST)
   diagonal = jnp.arange(len(points))

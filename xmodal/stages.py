@@ -20,7 +20,7 @@ from sbir.optim import make_optimizer
 from sbir.processes import share
 from sbir.settings import check_word, compute_dtype
 from sbir.teacher_key import parameters_sha256
-from sbir.train import newest_sound_step, train
+from sbir.train import set_damaged_aside, train
 from sbir.types import Params, UserError
 from xmodal.begin import begin
 from xmodal.checks import MODALITIES, check_training
@@ -46,7 +46,7 @@ def train_stage(config: ConfigDict, workdir: str) -> None:
   """
   check_training(config)
   run_folder.check(workdir, config)
-  newest_sound_step(workdir)  # what is done is asked of the folder below
+  set_damaged_aside(workdir)
   task, mesh = make_task(config), make_mesh(**config.mesh)
   check_batch_size(config.batch_size, mesh.size)  # before the teacher works for hours
   caches = {}
