@@ -33,7 +33,7 @@ usage: ./launch.sh COMMAND [ARGUMENTS]
   slurm ... -- MAIN ARGS...              the same on a SLURM cluster, the workers of a TPU pod, or
   tpu ... -- MAIN ARGS...                Kubernetes; each explains itself with --help, and shows
   k8s ... -- MAIN ARGS...                with --dry-run what it would hand over
-  setup [--accelerator cpu|cuda|tpu] [--with hub|export]... [--dev]
+  setup [--accelerator cpu|cuda|tpu] [--with hub|export|remote]... [--dev]
                                          only make .venv (cuda, tpu: with what jax needs there, kept
                                          from then on; hub: for places on the Hugging Face hub;
                                          export: for ONNX; --dev: both, and what the tests need)

@@ -13,9 +13,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from sbir import chain, cli
+from sbir.places import place
 
 WORKDIR = "runs/demo/pskd"
 
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> None:
 
   results = pipeline.run("demo", workdir, overrides)
   print(f"\n{pipeline.format_rows(results)}")
-  print(f"\nreport:     {Path(workdir) / 'evaluation' / 'report.html'}")
-  print(f"package:    {Path(workdir) / pipeline.PACKAGE}")
+  print(f"\nreport:     {place(workdir) / 'evaluation' / 'report.html'}")
+  print(f"package:    {place(workdir) / pipeline.PACKAGE}")
   print(f"run folder: {workdir}")
   if as_json:
     print(json.dumps(_summary(results, round(time.monotonic() - begun, 1), workdir)))

@@ -23,14 +23,13 @@ from sbir import cli
 
 def main(config, workdir):
   """Evaluates as `config` (of configs/pskd/evaluate.py) says; prints the tables."""
-  from pathlib import Path
-
   from pskd.measure import evaluate_network
+  from sbir.places import place
   from sbir.settings import check_stage
 
   check_stage(config, "pskd", "evaluation")
   evaluate_network(config, workdir)
-  sys.stdout.write((Path(workdir) / "evaluation.txt").read_text())
+  sys.stdout.write((place(workdir) / "evaluation.txt").read_text())
 
 
 if __name__ == "__main__":

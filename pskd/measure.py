@@ -20,6 +20,7 @@ from sbir.category_report import save_report
 from sbir.data.class_splits import ClassSplit
 from sbir.data.resized import ResizedSource
 from sbir.mesh import make_mesh, put_replicated
+from sbir.places import place
 from sbir.retrieval.hamming import evaluate_codes
 from sbir.retrieval.itq import encode_pair
 from sbir.retrieval.presets import CategoryReport, evaluate_categories
@@ -72,9 +73,9 @@ def _save(
   sketches = [r.key for r in test.queries.records if r.modality == "sketch"]
   photos = [r.key for part in test.gallery for r in part.records if r.modality == "photo"]
   save_report(report, workdir, about=about, query_names=sketches, gallery_names=photos)
-  save_embeddings(Path(workdir) / "embeddings.npz", query, gallery)
+  save_embeddings(place(workdir) / "embeddings.npz", query, gallery)
   draw(
-    Path(workdir),
+    place(workdir),
     report,
     test.queries,
     test.gallery,
@@ -84,7 +85,7 @@ def _save(
     rows=config.grid_rows,
     seed=config.seed,
   )
-  write_page(Path(workdir), report, about, f"{config.data.name}: photos of unseen classes")
+  write_page(place(workdir), report, about, f"{config.data.name}: photos of unseen classes")
 
 
 def _check_bits(config: ConfigDict, network: Network) -> None:

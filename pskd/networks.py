@@ -1,7 +1,6 @@
 """Trained networks of PSKD, of a run or of a package, with what must be known to measure them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +95,7 @@ def best_step(workdir: str) -> int:
   Raises: UserError if no saved step has one.
   """
   saved = run_folder.saved_steps(workdir)
-  scores = {row["step"]: row.get(CHOOSE_BY) for row in read_metrics(Path(workdir))}
+  scores = {row["step"]: row.get(CHOOSE_BY) for row in read_metrics(workdir)}
   scored = {step: scores[step] for step in saved if scores.get(step) is not None}
   if not scored:
     raise UserError(

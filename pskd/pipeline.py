@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sbir import chain, cli
+from sbir.places import place
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -43,8 +44,8 @@ def main(arguments: Sequence[str]) -> None:
   request = chain.parse(arguments, __doc__)
   results = run(*request)
   print(f"\n{format_rows(results)}")
-  print(f"\nreport: {Path(request.workdir) / 'evaluation' / 'report.html'}")
-  print(f"package of the student: {Path(request.workdir) / PACKAGE}")
+  print(f"\nreport: {place(request.workdir) / 'evaluation' / 'report.html'}")
+  print(f"package of the student: {place(request.workdir) / PACKAGE}")
 
 
 def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results:
@@ -59,7 +60,7 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> Results
   from sbir.package_folder import write_package
   from sbir.retrieval.category_stats import chance
 
-  folder = Path(workdir)
+  folder = place(workdir)
   configs = load_configs(name, folder, overrides)
   check(configs, folder)
   for stage in ("teacher", "student"):

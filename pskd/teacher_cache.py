@@ -19,6 +19,7 @@ from sbir.data.padding import HostBatch
 from sbir.data.resized import ResizedSource
 from sbir.fill_rows import fill
 from sbir.mesh import put_replicated
+from sbir.places import cache_of, local
 from sbir.stored_rows import StoredRows
 from sbir.teacher_key import parameters_sha256
 from sbir.types import Batch, Params
@@ -110,7 +111,8 @@ def is_cached(config: Mapping[str, Any]) -> bool:
 
 def cache_folder(config: Mapping[str, Any]) -> Path:
   """Returns where a student's config has its teacher's logits."""
-  return Path(config["cache"]["dir"] or Path(config["teacher"]) / "cache")
+  chosen = config["cache"]["dir"]
+  return local(chosen, "cache.dir") if chosen else cache_of(config["teacher"])
 
 
 def fill_cache(

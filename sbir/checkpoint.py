@@ -23,6 +23,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from sbir import checksums, processes, progress, run_folder
+from sbir.places import is_remote, place
+from sbir.remote_checkpoints import Mirror, fetched
 from sbir.types import Params, UserError
 
 NUM_MISSES_SHOWN = 8
@@ -46,7 +48,9 @@ class Checkpoints:
       enable_async_checkpointing=False,
       cleanup_tmp_directories=True,
     )
-    self._workdir, self._folder = Path(workdir).absolute(), _folder(workdir)
+    self._workdir = place(workdir).absolute()
+    self._mirror = Mirror(workdir) if is_remote(workdir) else None
+    self._folder = self._mirror.folder if self._mirror else _folder(workdir)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
     self._has_failed = False
 
@@ -69,7 +73,10 @@ class Checkpoints:
     with _without_noise():
       try:
         self._manager.save(step, args=parts, force=True, metrics=metrics)
-        processes.on_first(lambda: checksums.record(self._workdir, step))
+        if self._mirror:
+          self._mirror.save(step)
+        else:
+          processes.on_first(lambda: checksums.record(self._workdir, step))
       except Exception as error:  # tensorstore wraps the system's error in its own
         if not _is_full(error):
           raise
@@ -139,8 +146,11 @@ def newest_sound(workdir: str | os.PathLike[str], *, sets_aside: bool = False) -
   """Returns the newest saved step whose files are as they were saved, None if there is none.
 
   A newer one that is damaged is named on stderr; with `sets_aside` it is moved to WORKDIR/damaged,
-  so that its step can be saved again.
+  so that its step can be saved again. Stores check what they hold themselves, so what is marked as
+  whole in one is taken for it.
   """
+  if is_remote(workdir):
+    return run_folder.latest_step(workdir)
   for step in reversed(run_folder.saved_steps(workdir)):
     found = checksums.damage(workdir, step)
     if found is None:
@@ -208,6 +218,13 @@ def restore_params(
   path = _folder(workdir) / str(step) / "params"
   if step is None or not path.is_dir():
     raise UserError(f"run folder {workdir} has no checkpoint yet; finish its training first")
+  if is_remote(path):
+    with fetched(path) as copy:
+      return _read_params(copy, expected, workdir)
+  return _read_params(path, expected, workdir)
+
+
+def _read_params(path: Path, expected: Params | None, workdir: Any) -> Params:
   if expected is not None:
     check_shapes(_metadata(path), expected, workdir)
   return read_arrays(path)
@@ -276,4 +293,4 @@ def _metadata(path: Path) -> Any:
 
 
 def _folder(workdir: str | os.PathLike[str]) -> Path:
-  return Path(workdir).absolute() / "checkpoints"
+  return place(workdir).absolute() / "checkpoints"

@@ -3,8 +3,7 @@
 matplotlib is used without pyplot, so no global state changes and no display is needed.
 """
 
-import contextlib
-import os
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from sbir.places import place
+from sbir.run_folder import write_bytes
 from sbir.types import UserError
 
 if TYPE_CHECKING:
@@ -126,16 +127,13 @@ def check_same_length(**lists: Sequence[Any] | None) -> None:
 
 
 def save_figure(figure: "Figure", path: str | Path) -> Path:
-  """Writes the PNG through a temporary neighbour, so that no reader sees half of it."""
-  path = Path(path)
-  unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+  """Writes the PNG, whole or not at all."""
+  path, png = place(path), io.BytesIO()
+  figure.savefig(png, format="png")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(unfinished, format="png")
-    os.replace(unfinished, path)
+    write_bytes(path, png.getvalue())
   except OSError as error:
-    with contextlib.suppress(OSError):
-      unfinished.unlink()
     raise UserError(
       f"picture {path} cannot be written ({error.strerror}); choose another folder"
     ) from None

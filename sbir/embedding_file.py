@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from sbir.local_copy import local_copy
 from sbir.npz_file import check_archive, check_member
+from sbir.places import is_remote
 from sbir.types import UserError
 
 SIDES = ("query", "gallery")
@@ -50,11 +52,12 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingFile:
 
 def _open(path: str | os.PathLike[str]) -> np.lib.npyio.NpzFile:
   try:
-    with open(path, "rb") as file:
+    here = local_copy(path) if is_remote(path) else path
+    with open(here, "rb") as file:
       start, size = file.read(6), os.fstat(file.fileno()).st_size
     if start == np.lib.format.MAGIC_PREFIX:
       raise UserError(f"--embeddings {path} is a single array, expected an .npz file; {WRITE_LIKE}")
-    arrays = np.load(path, allow_pickle=False)
+    arrays = np.load(here, allow_pickle=False)
     check_archive(arrays.zip, size, allowed=UNPACKED)
     return arrays
   except UserError:

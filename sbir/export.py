@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sbir import cli
+from sbir.places import local
 
 FORMATS = ("onnx", "stablehlo", "timm")
 MODALITIES = ("photo", "sketch")
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
   """Exports the model that the arguments name, and prints what was written."""
   options = _parse(arguments)
   _check_together(options)
-  _check_out(Path(options.out))
+  _check_out(local(options.out, "--out"))
   if options.format == "onnx":
     from sbir import onnx_file
 

@@ -1,20 +1,19 @@
 """Weights that a user gives, to begin a training from or to convert: a file, a package, a place on
 the hub; of whatever kind it was told they are."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sbir import hub
+from sbir import hub, places
 from sbir.package_folder import CONFIG, FILES, WEIGHTS, is_package, read_package
 from sbir.pretrained import VIT_KINDS, Arrays, Converted, convert_vit, resample_positions
 from sbir.types import UserError
-from sbir.user_path import expand
 from sbir.weight_files import read_weights, sha256
 
 PACKAGE = "package"  # the kind of what python -m sbir.convert and sbir.package write
 FILE_NAMES = (WEIGHTS, "pytorch_model.bin", "*.npz", "*.pth")  # the one of these, in a folder
+ALL_NAMES = (*FILES, *FILE_NAMES)
 WHAT = {  # what files of a kind are called
   "augreg": "a ViT .npz of the AugReg release",
   "timm": "a plain timm ViT (.safetensors, .pth, .bin)",
@@ -81,8 +80,8 @@ def load(place: str, kind: str, convert: Convert | None, *, key: str, num_heads:
 
 def _find(place: str, key: str) -> Path:
   """Returns the local path of a package's folder or of a file of weights."""
-  path = hub.fetch(place, files=FILES) if _is_file_or_local(place) else _fetch_repo(place)
-  if not os.path.exists(path):  # false for a name that is too long, too
+  path = hub.fetch(place, files=ALL_NAMES) if _is_file_or_local(place) else _fetch_repo(place)
+  if not places.exists(path):
     raise UserError(f"{key}={place} is not there; give a file, a package's folder, or {hub.FORM}")
   if path.is_file() or is_package(path):
     return path
@@ -148,7 +147,7 @@ def check_init(init: Mapping[str, Any], kinds: Sequence[str]) -> None:
     raise UserError(f"init.kind={kind} needs weights; set init.path to {WHAT[kind]}, or {hub.FORM}")
   if hub.is_remote(path):
     hub.parse(path)
-  elif not os.path.exists(expand(path)):
+  elif not places.exists(places.expanded(path)):
     raise UserError(f"init.path={path} is not a file or folder; set it to {WHAT[kind]}")
 
 

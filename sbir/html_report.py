@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sbir.places import place
 from sbir.run_folder import write_text
 from sbir.types import UserError
 
@@ -73,7 +74,7 @@ def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Pat
   Raises: UserError if a picture is no readable PNG, a row does not fit its header, or the file
   cannot be written.
   """
-  path = Path(path)
+  path = place(path)
   body = "\n".join(_section(section) for section in sections)
   text = (
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -124,7 +125,7 @@ def _row(tag: str, cells: Sequence[str], num_left: int) -> str:
 
 
 def _picture(picture: Picture) -> str:
-  data, width, height = _read_png(Path(picture.path))
+  data, width, height = _read_png(place(picture.path))
   name = _escape(picture.caption or Path(picture.path).stem)
   kind = "scroll wide" if width > WIDE else "scroll"
   source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")

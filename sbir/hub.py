@@ -11,8 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from sbir import places
+from sbir.local_copy import local_copy
 from sbir.types import UserError
-from sbir.user_path import expand
 
 PREFIX = "hf:"
 FORM = "hf:org/name[/path/in/repo][@revision]"
@@ -34,7 +35,7 @@ class Place(NamedTuple):
 
 
 def is_remote(place: str) -> bool:
-  """Returns whether a place is on the hub, well-formed or not; all else is a local path."""
+  """Returns whether a place is on the hub, well-formed or not; all else is a path."""
   return place.startswith(PREFIX)
 
 
@@ -51,14 +52,15 @@ def parse(place: str) -> Place:
 
 def fetch(place: str, *, files: Sequence[str]) -> Path:
   """Returns the local path of a place: of a path itself, "~" expanded, whether or not it is there;
-  of a file on the hub that file in the cache; of a repository the folder in the cache, with those
-  of its files that fit one of the patterns `files`.
+  of a file on the hub or in a store (gs://, s3://) that file in the cache; of a repository, or a
+  folder in a store, the folder in the cache, with those of its files that fit one of the patterns
+  `files`. Where a store has nothing, the place itself.
 
   Raises: UserError if the place is not of the form, huggingface_hub is not installed, or the hub
     and the cache do not have it.
   """
   if not is_remote(place):
-    return Path(expand(place))
+    return local_copy(place, files) if places.is_remote(place) else places.expanded(place)
   repo, file, revision = parse(place)
   library = _library(place)
   try:

@@ -19,10 +19,10 @@ or give it to python -m sbir.export. A package that is at --out already is repla
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sbir import cli
+from sbir.places import place
 
 if TYPE_CHECKING:
   from sbir.package_folder import Package
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
   count = sum(leaf.size for leaf in _leaves(package))
   takes = " and ".join(model.network.modalities)
   print(f"{options.out}: {package.config['architecture']}, {count:,} parameters, takes {takes}")
-  print(f"model card: {Path(options.out) / 'README.md'}")
+  print(f"model card: {place(options.out) / 'README.md'}")
 
 
 def package_of(options: Namespace) -> "Package":
@@ -61,7 +61,7 @@ def package_workdir(workdir: str, evaluation: str | None, select: str) -> "Packa
   from sbir.types import UserError
   from xmodal import package_run as xmodal
 
-  folder = Path(workdir)
+  folder = place(workdir)
   if (folder / "config.json").is_file():
     if run_folder.read_config(folder).get("method") == "pskd":
       return pskd.package_run(folder, evaluation, select=select)

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sbir import preprocessing, trees
+from sbir.local_copy import local_copy
 from sbir.path_free import find_path, without_paths
+from sbir.places import exists, is_dir, is_file, is_remote, place
 from sbir.preprocessing import Preprocessing
 from sbir.run_folder import write_text
 from sbir.safetensors_file import read_safetensors, write_safetensors
@@ -50,10 +52,10 @@ class Package(NamedTuple):
 def is_package(folder: str | os.PathLike[str]) -> bool:
   """Returns whether a folder says it is a package of ours; run folders and other people's models
   have a config.json too."""
-  if not all(os.path.isfile(Path(folder) / name) for name in (CONFIG, WEIGHTS, IMAGES)):
+  if not all(is_file(place(folder) / name) for name in (CONFIG, WEIGHTS, IMAGES)):
     return False
   try:
-    return {"format", "architecture"} <= _read_json(Path(folder) / CONFIG).keys()
+    return {"format", "architecture"} <= _read_json(place(folder) / CONFIG).keys()
   except (UserError, AttributeError):
     return False
 
@@ -85,8 +87,8 @@ def read_package(folder: str | os.PathLike[str]) -> Package:
 
   Raises: UserError naming the file that is missing, damaged, or not of this form.
   """
-  folder = Path(folder)
-  if not os.path.isdir(folder):  # false for a name that is too long, too
+  folder = local_copy(folder, FILES) if is_remote(folder) else Path(folder)
+  if not is_dir(folder):
     raise UserError(f"{folder} is not a folder, expected a model package; check the path")
   if lost := [name for name in FILES[:3] if not (folder / name).is_file()]:
     raise UserError(
@@ -143,12 +145,16 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_package(folder: str | os.PathLike[str], package: Package) -> None:
-  """Writes the folder, whole or not at all; a package that is there already is replaced.
+  """Writes the folder, whole or not at all; a package that is there already is replaced. In a store
+  its files appear one by one, config.json last.
 
   Raises: UserError if the folder cannot be written, or holds anything that is not a package.
   """
-  folder = Path(folder).absolute()
+  folder = place(folder).absolute()
   check_free(folder)
+  if is_remote(folder):
+    _upload(folder, package)
+    return
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -172,16 +178,27 @@ def write_package(folder: str | os.PathLike[str], package: Package) -> None:
 
 def check_free(folder: str | os.PathLike[str]) -> None:
   """Raises UserError unless a package can be written there: nothing, an empty folder, a package."""
-  folder = Path(folder)
-  if os.path.isdir(folder):
+  folder = place(folder)
+  if is_dir(folder):
     strangers = sorted({path.name for path in folder.iterdir()} - set(FILES))
     if strangers:
       raise UserError(
         f"{folder} holds other things ({', '.join(strangers[:3])}), expected an empty folder or a "
         "package; choose another --out"
       )
-  elif os.path.exists(folder):
+  elif exists(folder):
     raise UserError(f"{folder} is a file, expected a folder for the package; choose another --out")
+
+
+def _upload(folder: Path, package: Package) -> None:
+  with tempfile.TemporaryDirectory() as here:
+    _write(Path(here), package)
+    try:
+      (folder / CONFIG).unlink(missing_ok=True)
+      for name in reversed(FILES):
+        (folder / name).send(Path(here) / name)
+    except OSError as error:
+      raise UserError(f"{folder} cannot be written ({error.strerror}); choose another") from None
 
 
 def _write(folder: Path, package: Package) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from sbir import run_folder
 from sbir.model_card import Measured
+from sbir.places import place
 from sbir.types import UserError
 
 
 def find_evaluation(runs: Mapping[str, str | Path]) -> Path | None:
   """Returns the folder of an evaluation of exactly these runs, {config key: run folder}, if one
   lies beside the first of them; None if none does."""
-  first = Path(next(iter(runs.values()))).absolute()
+  first = place(next(iter(runs.values()))).absolute()
   for config_file in sorted(first.parent.glob("*evaluation*/config.json")):
     if not (config_file.parent / "evaluation.json").is_file():
       continue
@@ -25,7 +26,7 @@ def find_evaluation(runs: Mapping[str, str | Path]) -> Path | None:
 
 def read_evaluation(folder: str | Path) -> Measured:
   """Returns the headlines of an evaluation's folder. Raises: UserError if it holds none."""
-  config, path = run_folder.read_config(folder), Path(folder) / "evaluation.json"
+  config, path = run_folder.read_config(folder), place(folder) / "evaluation.json"
   try:
     found = json.loads(path.read_text())
     metrics, intervals = _numbers(found["metrics"]), _bounds(found["intervals"])
@@ -101,4 +102,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _same_folder(one: Any, other: str | Path) -> bool:
-  return isinstance(one, str) and bool(one) and Path(one).absolute() == Path(other).absolute()
+  return isinstance(one, str) and bool(one) and place(one).absolute() == place(other).absolute()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sbir import run_folder
 from sbir.instances import TOP, InstanceReport
+from sbir.places import place
 from sbir.protocols import PROTOCOLS
 from sbir.types import UserError
 
@@ -69,7 +70,7 @@ def write_files(folder: str | Path, texts: Mapping[str, str]) -> list[Path]:
 
   Raises: UserError if the folder cannot be written.
   """
-  folder = Path(folder)
+  folder = place(folder)
   try:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

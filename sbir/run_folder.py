@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sbir.places import exists, is_dir, is_remote, place
 from sbir.types import UserError
 from sbir.user_path import nearest
 
@@ -35,6 +36,8 @@ FREE_KEYS = frozenset(
     "skip_nonfinite",
   }
 )
+# The last file of a step that is saved in a store, as Orbax has it.
+COMMITTED = "commit_success.txt"
 FREE_KEYS_HINT = "steps, save_every, log_every, eval_every"
 PACKAGES = (
   "jax",
@@ -53,21 +56,24 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
 
   Raises: UserError if the folder is missing or holds no readable run.
   """
-  path = Path(workdir) / "config.json"
-  if not os.path.isdir(workdir):  # false for a name that is too long, too
-    raise UserError(
-      f"run folder {workdir} does not exist; give the --workdir of a finished training"
-    )
+  path = place(workdir) / "config.json"
   try:
+    if not is_dir(workdir):
+      raise UserError(
+        f"run folder {workdir} does not exist; give the --workdir of a finished training"
+      )
     found = json.loads(path.read_text())
     if not isinstance(found, dict):
       raise ValueError(f"it holds a {type(found).__name__}, expected the keys of a config")
+  except UserError:
+    raise
   except FileNotFoundError:
     raise UserError(
       f"{workdir} is not a run folder: it has no config.json; give the --workdir of a training"
     ) from None
   except (OSError, ValueError, RecursionError) as error:
-    raise UserError(f"{path} cannot be read ({error}); train again in a new folder") from None
+    reason = getattr(error, "strerror", None) or error
+    raise UserError(f"{path} cannot be read ({reason}); train again in a new folder") from None
   return found
 
 
@@ -75,7 +81,7 @@ def read_versions(workdir: str | os.PathLike[str]) -> dict[str, Any]:
   """Returns the versions.json of a run folder, {} where there is none that can be read: it tells of
   a run, nothing depends on it."""
   try:
-    found = json.loads((Path(workdir) / "versions.json").read_text())
+    found = json.loads((place(workdir) / "versions.json").read_text())
   except (OSError, ValueError, RecursionError):
     return {}
   return found if isinstance(found, dict) else {}
@@ -104,10 +110,13 @@ def latest_step(workdir: str | os.PathLike[str]) -> int | None:
 
 def saved_steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the saved steps, rising."""
-  folder = Path(workdir) / "checkpoints"
-  if not os.path.isdir(folder):
+  folder = place(workdir) / "checkpoints"
+  if not is_dir(folder):
     return []
-  return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+  steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+  if not is_remote(folder):
+    return steps
+  return [step for step in steps if (folder / str(step) / COMMITTED).exists()]
 
 
 def is_finished(workdir: str | os.PathLike[str], steps: int) -> bool:
@@ -120,8 +129,8 @@ def check(workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
 
   Raises: UserError if the folder cannot be written, or holds a run with another config.
   """
-  check_writable(Path(workdir))
-  if os.path.exists(Path(workdir) / "config.json"):
+  check_writable(place(workdir))
+  if exists(place(workdir) / "config.json"):
     _check_same(workdir, read_config(workdir), _plain(config))
 
 
@@ -138,9 +147,10 @@ def open_run(
   if init := init or read_versions(workdir).get("init"):
     recorded["init"] = dict(init)
   try:
-    Path(workdir).mkdir(parents=True, exist_ok=True)
-    write_json(Path(workdir) / "config.json", _plain(config))
-    write_json(Path(workdir) / "versions.json", recorded)
+    folder = place(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", _plain(config))
+    write_json(folder / "versions.json", recorded)
   except OSError as error:
     raise UserError(
       f"workdir {workdir} cannot be written ({error.strerror}); choose another"
@@ -165,7 +175,11 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-  """Writes `data` to `path` through a temporary neighbour, so no reader ever sees half of it."""
+  """Writes `data` to `path` through a temporary neighbour, so no reader ever sees half of it. A
+  store needs none: objects appear whole."""
+  if is_remote(path):
+    path.write_bytes(data)
+    return
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
     with open(temporary, "wb") as f:
@@ -234,9 +248,25 @@ def _check_same(workdir: Any, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 
 def check_writable(folder: Path, name: str = "workdir") -> None:
-  """Raises UserError, which calls the folder `name`, if it is no folder that could be written."""
+  """Raises UserError, which calls the folder `name`, if it is no folder that could be written.
+
+  Of one in a store it asks only whether the store answers.
+  """
+  if is_remote(folder):
+    _check_reached(folder, name)
+    return
   there = nearest(folder, os.path.exists)
   if not os.path.isdir(there):
     raise UserError(f"{name} {folder} cannot be made: {there} is a file; choose another")
   if not os.access(there, os.W_OK):
     raise UserError(f"{name} {folder} cannot be written: no permission in {there}; choose another")
+
+
+def _check_reached(folder: Path, name: str) -> None:
+  try:
+    if not folder.is_dir() and folder.exists():
+      raise UserError(f"{name} {folder} is a file, expected a folder; choose another")
+  except OSError as error:
+    raise UserError(
+      f"{name} {folder} cannot be reached ({error.strerror}); check its name and your login"
+    ) from None

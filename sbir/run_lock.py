@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sbir import progress
+from sbir.places import is_remote, place
 from sbir.types import UserError
 
 NAME = "lock.json"
@@ -24,25 +25,29 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
 
   The lock names host and process, and is touched again and again. It is stale, and taken over, when
   no such process runs on this host any more, or a foreign one has not touched it for DEAD_SECONDS.
+  A store has no way to write only what is not there: two that begin within the same moment there
+  are not told apart.
 
   Raises: UserError if a living process holds it, or nothing can be written there.
   """
-  path = Path(workdir) / NAME
+  path = place(workdir) / NAME
   is_new = not path.parent.exists()
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _take(path)
+    _take_in_store(path) if is_remote(path) else _take(path)
   except OSError as error:
     raise UserError(
       f"workdir {workdir} cannot be locked: {path} cannot be written ({error.strerror}); make "
       "room, or use another --workdir"
     ) from None
   stop = threading.Event()
-  threading.Thread(target=_beat, args=(path, stop), daemon=True).start()
+  beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+  beat.start()
   try:
     yield
   finally:
     stop.set()
+    beat.join(BEAT_SECONDS)  # in a store it could write the lock again after it is gone
     if _owner(path) == _me():
       path.unlink(missing_ok=True)
     if is_new:
@@ -55,15 +60,30 @@ def _take(path: Path) -> None:
   own.write_text(json.dumps(_me()) + "\n")
   try:
     while not _placed(own, path):
-      owner = _owner(path)
-      if owner is not None and not _is_dead(owner, path):
-        raise UserError(
-          f"workdir {path.parent} is in use by process {owner['pid']} on {owner['host']}, expected "
-          f"none; wait for it, or stop it (if there is none such, delete {path})"
-        )
+      owner = _dead_owner(path)
       _remove_stale(path, owner)
   finally:
     own.unlink(missing_ok=True)
+
+
+def _take_in_store(path: Path) -> None:
+  if _dead_owner(path) is not None:
+    progress.say(f"{path}: left by a process that is gone; taken over")
+  path.write_text(json.dumps(_me()) + "\n")
+
+
+def _dead_owner(path: Path) -> dict[str, Any] | None:
+  """Returns whose lock it is, None if it says nothing of use.
+
+  Raises: UserError if that one lives.
+  """
+  owner = _owner(path)
+  if owner is not None and not _is_dead(owner, path):
+    raise UserError(
+      f"workdir {path.parent} is in use by process {owner['pid']} on {owner['host']}, expected "
+      f"none; wait for it, or stop it (if there is none such, delete {path})"
+    )
+  return owner
 
 
 def _placed(own: Path, path: Path) -> bool:
@@ -131,4 +151,7 @@ def _started(pid: int) -> str:
 def _beat(path: Path, stop: threading.Event) -> None:
   while not stop.wait(BEAT_SECONDS):
     with contextlib.suppress(OSError):
-      os.utime(path)
+      if not is_remote(path):
+        os.utime(path)
+      elif _owner(path) == _me():
+        path.write_text(json.dumps(_me()) + "\n")

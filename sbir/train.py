@@ -19,6 +19,7 @@ from sbir.layout import layout_of
 from sbir.logs import MetricLog, parameter_table
 from sbir.mesh import put, put_batch, put_replicated
 from sbir.pace import Pace
+from sbir.places import place
 from sbir.run_lock import locked
 from sbir.step import Metrics, TrainState, TrainStep, init_state, make_train_step
 from sbir.stopping import GO_ON, Stopped, listening
@@ -299,7 +300,7 @@ def _restore(
 def _announce(workdir: str | Path, desc: str, params: Params, start: int) -> None:
   """Leaves the table of parameters in the run folder, and says how many there are."""
   if processes.is_first():
-    run_folder.write_text(Path(workdir) / "parameters.txt", parameter_table(params) + "\n")
+    run_folder.write_text(place(workdir) / "parameters.txt", parameter_table(params) + "\n")
   leaves = jax.tree.leaves(params)
   total = sum(leaf.size for leaf in leaves)
   since = f", resumed after step {start}" if start else ""

@@ -19,6 +19,8 @@ FLOORS = {
   "sbir.progress": 0,
   "sbir.processes": 0,
   "sbir.path_free": 0,
+  "sbir.places": 0,
+  "sbir.remote_path": 0,
   "sbir.user_path": 0,
   "sbir.network": 1,
   "sbir.nn": 1,
@@ -46,6 +48,7 @@ FLOORS = {
   "sbir.safetensors_file": 2,
   "sbir.weight_files": 2,
   "sbir.hub": 2,
+  "sbir.local_copy": 2,
   "sbir.onnx_file": 2,
   "sbir.stablehlo_file": 2,
   "sbir.timm_names": 2,
@@ -59,6 +62,7 @@ FLOORS = {
   "sbir.checkpoint": 2,
   "sbir.checksums": 2,
   "sbir.run_lock": 2,
+  "sbir.remote_checkpoints": 2,
   "sbir.logs": 2,
   "sbir.drawing": 2,
   "sbir.plots": 2,
@@ -92,8 +96,11 @@ DOORS = {
   "jax2onnx": {"sbir.onnx_file"},
   "onnx": {"sbir.onnx_file"},
   "onnxruntime": {"sbir.onnx_file"},
+  "etils": {"sbir.remote_path"},
+  "fsspec": {"sbir.remote_path"},
 }
-HEAVY = [*DOORS, "tensorflow", "tensorboard"]
+# jax imports etils itself.
+HEAVY = [*DOORS.keys() - {"etils"}, "tensorflow", "tensorboard"]
 
 
 def modules():

@@ -13,10 +13,10 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sbir import chain, cli
+from sbir.places import place
 
 WORKDIR = "runs/demo/xmodal"
 CUTS = ("acc@1", "acc@5", "acc@10")
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
   }
   print(f"\n{report.queries} sketches, each asked against {report.gallery} unseen photos")
   print(format_rows(rows))
-  print(f"\npicture:    {Path(workdir) / 'evaluation' / 'grid.png'}")
-  print(f"package:    {Path(workdir) / pipeline.PACKAGE}")
+  print(f"\npicture:    {place(workdir) / 'evaluation' / 'grid.png'}")
+  print(f"package:    {place(workdir) / pipeline.PACKAGE}")
   print(f"run folder: {workdir}")
   if as_json:
     seconds = round(time.monotonic() - begun, 1)

@@ -13,6 +13,7 @@ from sbir.data.records import fingerprint, photo_indices, sketch_indices
 from sbir.data.resized import ResizedSource
 from sbir.instances import InstanceReport, best_typical_worst, evaluate_instances
 from sbir.mesh import make_mesh
+from sbir.places import place
 from sbir.report import save_report
 from sbir.types import UserError
 from xmodal.checks import check_evaluation
@@ -86,9 +87,9 @@ def draw(report: InstanceReport, source: ResizedSource, workdir: str | Path, *, 
     row.index(target) if target in row else None
     for row, target in zip(nearest, targets, strict=True)
   ]
-  plots.rank_histogram(Path(workdir) / "ranks.png", report.ranks, report.gallery)
+  plots.rank_histogram(place(workdir) / "ranks.png", report.ranks, report.gallery)
   return plots.retrieval_grid(
-    Path(workdir) / "grid.png",
+    place(workdir) / "grid.png",
     [source.image(sketch_of[report.query_rows[i]]) for i in picked],
     [[source.image(photo_of[row]) for row in found] for found in nearest],
     places,

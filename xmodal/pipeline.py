@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sbir import chain, cli
+from sbir.places import local, place
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -38,8 +39,8 @@ def main(arguments: Sequence[str]) -> None:
 
   report = run(*request)
   print(table(report), end="")
-  print(f"pictures and lists: {Path(request.workdir) / 'evaluation'}")
-  print(f"package of both students: {Path(request.workdir) / PACKAGE}")
+  print(f"pictures and lists: {place(request.workdir) / 'evaluation'}")
+  print(f"package of both students: {place(request.workdir) / PACKAGE}")
 
 
 def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "InstanceReport":
@@ -57,8 +58,8 @@ def run(name: str, workdir: str | Path, overrides: Mapping[str, str]) -> "Instan
   check(configs, workdir)
   evaluation = configs.pop("evaluation")
   for stage, config in configs.items():
-    train_stage(config, str(Path(workdir) / stage))
-  folder = Path(workdir)
+    train_stage(config, str(place(workdir) / stage))
+  folder = place(workdir)
   report = evaluate_encoders(evaluation, folder / "evaluation")
   runs = {name: folder / f"{name}_student" for name in STUDENTS}
   package = package_pair(runs, folder / "evaluation")
@@ -75,10 +76,10 @@ def check(configs: Mapping[str, "ConfigDict"], workdir: str | Path) -> None:
 
   for stage, config in configs.items():
     (check_evaluation if stage == "evaluation" else check_training)(config)
-    run_folder.check(Path(workdir) / stage, config)
+    run_folder.check(place(workdir) / stage, config)
     if stage in STUDENT_STAGES and config.cache.dir:
-      run_folder.check_writable(Path(config.cache.dir), "cache.dir")
-  check_free(Path(workdir) / PACKAGE)
+      run_folder.check_writable(local(config.cache.dir, "cache.dir"), "cache.dir")
+  check_free(place(workdir) / PACKAGE)
   open_split(configs["teacher"], "test")
 
 
@@ -89,7 +90,7 @@ def load_configs(
 
   Raises: UserError for an unknown name, or an override that no stage has.
   """
-  return chain.load_configs(FILES, name, overrides, _links(Path(workdir)))
+  return chain.load_configs(FILES, name, overrides, _links(place(workdir)))
 
 
 def _links(folder: Path) -> dict[str, dict[str, str]]:

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from sbir import run_folder
 from sbir.mesh import make_mesh, put_replicated
+from sbir.places import place
 from xmodal.encoders import load_encoder
 from xmodal.match import match_scorer
 from xmodal.measure import measure
@@ -20,7 +21,7 @@ def measure_references(workdir: str | Path) -> dict[str, dict[str, float]]:
   "teacher": z_s of each test pair must find z_p of its photo, each photo's z_p made with its first
   sketch. Both vectors have seen the photo, so this is an upper reference, no retrieval result.
   """
-  encoders = {m: load_encoder(str(Path(workdir) / f"{m}_student"), m) for m in ("photo", "sketch")}
+  encoders = {m: load_encoder(str(place(workdir) / f"{m}_student"), m) for m in ("photo", "sketch")}
   config = encoders["photo"].config
   source = open_split(config, "test")
   mesh = make_mesh(**config.mesh)
@@ -30,7 +31,7 @@ def measure_references(workdir: str | Path) -> dict[str, dict[str, float]]:
   }
   return {
     "untrained": measure(source, untrained).metrics,
-    "teacher": measure_teacher(Path(workdir) / "teacher"),
+    "teacher": measure_teacher(place(workdir) / "teacher"),
   }
 
 

@@ -17,6 +17,7 @@ from sbir.data.sources import open_source
 from sbir.mesh import check_batch_size, make_mesh
 from sbir.nn.vit import ViT, check_image_size, vit
 from sbir.optim import make_optimizer
+from sbir.places import cache_of, local
 from sbir.processes import share
 from sbir.settings import check_word, compute_dtype
 from sbir.teacher_key import parameters_sha256
@@ -115,7 +116,7 @@ def open_caches(config: ConfigDict, task: StudentTask) -> dict[str, TeacherCache
     recipes["test"] = task.recipe.plain()
   return {
     split: TeacherCache(
-      config.cache.dir or Path(config.teacher) / "cache",
+      cache_folder(config),
       open_split(config, split),
       recipe,
       num_views=config.cache.views,
@@ -125,6 +126,11 @@ def open_caches(config: ConfigDict, task: StudentTask) -> dict[str, TeacherCache
     )
     for split, recipe in recipes.items()
   }
+
+
+def cache_folder(config: ConfigDict) -> Path:
+  """Returns where a student's config has its teacher's vectors. Raises: UserError if in a store."""
+  return local(config.cache.dir, "cache.dir") if config.cache.dir else cache_of(config.teacher)
 
 
 def fill_caches(

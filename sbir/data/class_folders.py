@@ -17,6 +17,7 @@ from sbir.data.files import (
 )
 from sbir.data.images import is_image_name
 from sbir.data.records import ALL, PHOTO, SKETCH, Record
+from sbir.places import is_remote
 from sbir.types import UserError
 
 RENDERING = "tx_000000000000"  # of Sketchy, the plain one; PSKD's folders of any set are called so
@@ -93,6 +94,14 @@ def _images_below(folder: Path) -> Iterator[str]:
   def refuse(error: OSError) -> None:
     raise UserError(f"{error.filename} cannot be listed ({error.strerror}); check its permissions")
 
+  if is_remote(folder):
+    parts = (path.split("/") for path in folder.files_below())
+    yield from (
+      "/".join((*above, file))
+      for *above, file in parts
+      if is_image_name(file) and not any(name.startswith(".") for name in above)
+    )
+    return
   for place, folders, files in os.walk(folder, onerror=refuse):
     folders[:] = [f for f in folders if not f.startswith(".")]
     below = Path(place).relative_to(folder)

@@ -3,16 +3,17 @@
 import difflib
 import functools
 import hashlib
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
+from sbir.places import expanded, is_file, is_remote
 from sbir.types import UserError
-from sbir.user_path import expand
 
 
 class PublishedList(NamedTuple):
@@ -193,7 +194,7 @@ def unseen_classes(split: str, setting: str = "data.split") -> list[str]:
   """Returns the names in a published or a user's own list, normalised. Raises: as `read_split`."""
   if split in SPLITS_BY_NAME:
     return list(classes_in(SPLITS_BY_NAME[split].file))
-  if os.path.isfile(expand(split)):
+  if is_file(expanded(split)):
     return own_list(split, setting)
   near = difflib.get_close_matches(split, SPLITS_BY_NAME, n=1)
   hint = f"did you mean {near[0]}?" if near else "for your own write a text file, a class in a line"
@@ -209,8 +210,10 @@ def own_list(path: str | os.PathLike, setting: str) -> list[str]:
   Raises: UserError if it cannot be read, is empty or names a class twice.
   """
   try:
-    with open(expand(path), encoding="utf-8-sig") as file:
+    with _opened(expanded(path)) as file:
       text = file.read(MAX_LIST + 1)
+  except UserError:
+    raise
   except UnicodeDecodeError:
     raise UserError(f"{setting}={path} is no text in UTF-8; save it as plain text") from None
   except (OSError, ValueError) as error:  # ValueError: of a path that no system can have
@@ -236,6 +239,14 @@ def own_list(path: str | os.PathLike, setting: str) -> list[str]:
       )
     by_spelling[spelling] = name
   return list(by_spelling)
+
+
+def _opened(path: Path) -> TextIO:
+  """Opens a text in UTF-8; of one in a store no more than tells that it is too long."""
+  if not is_remote(path):
+    return open(path, encoding="utf-8-sig")
+  data = path.read_bytes(len("\ufeff".encode()) + 4 * (MAX_LIST + 1))
+  return io.TextIOWrapper(io.BytesIO(data), "utf-8-sig")
 
 
 def _check_found(setting: str, names: Sequence[str], found: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 
 from sbir.data.images import decode, is_image_name, read_file
 from sbir.data.records import Record, check, ordered, stamp_of
+from sbir.places import exists, expanded, is_dir, is_remote
 from sbir.types import UserError
-from sbir.user_path import expand, nearest
+from sbir.user_path import nearest
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,28 @@ class FileSource:
 
   def stamp(self) -> str:
     """Returns what changes with any file's size or time, or when one goes or comes."""
-    return stamp_of(self.records, *(state_of(self.root / r.key) for r in self.records))
+    return stamp_of(self.records, *_states(self.root, [r.key for r in self.records]))
+
+
+def _states(root: Path, keys: Sequence[str]) -> list[tuple[int, int]]:
+  """Returns the `state_of` the files of these keys below `root`; of a store from one listing, for
+  to ask for every file takes minutes."""
+  if not is_remote(root):
+    return [state_of(root / key) for key in keys]
+  found = root.files_below()
+  return [_state(found[key]) if key in found else (-1, 0) for key in keys]
 
 
 def state_of(path: Path) -> tuple[int, int]:
   """Returns (bytes, nanosecond of the last change): a file that was changed has others. One that is
   not there has (-1, 0), for whoever reads it will say so."""
   try:
-    found = path.stat()
+    return _state(path.stat())
   except OSError:
     return -1, 0
+
+
+def _state(found: os.stat_result) -> tuple[int, int]:
   return found.st_size, found.st_mtime_ns
 
 
@@ -90,12 +103,19 @@ def existing_folder(folder: str | os.PathLike) -> Path:
   """Returns the path of a data folder. Raises: UserError if it was not given or is not there."""
   if not os.fspath(folder):
     raise UserError("data.dir='', expected the folder of the data set; add --config.data.dir=DIR")
-  path = Path(expand(folder))
-  if not os.path.isdir(path):
-    what = "is a file, not a folder" if os.path.exists(path) else "does not exist"
-    parent = nearest(path, os.path.isdir)
-    raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
-  return path
+  path = expanded(folder)
+  try:
+    if is_dir(path):
+      return path
+    what = "is a file, not a folder" if exists(path) else "does not exist"
+  except OSError as error:  # of a store: no right to it, or no way
+    raise UserError(
+      f"data folder {path} cannot be reached ({error.strerror}); check its name and your login"
+    ) from None
+  if is_remote(path):
+    raise UserError(f"data folder {path} {what}, or is empty; expected a folder with the images")
+  parent = nearest(path, os.path.isdir)
+  raise UserError(f"data folder {path} {what}; expected a folder (nearest there is {parent})")
 
 
 def wrong_folder(name: str, root: Path, expected: str) -> UserError:
@@ -113,7 +133,7 @@ def image_names(folder: Path) -> list[str]:
   A link that leads nowhere is among them, so that reading names it. Raises: UserError if the folder
   cannot be listed.
   """
-  return sorted(e.name for e in _entries(folder) if is_image_name(e.name) and not e.is_dir())
+  return sorted(name for name in _names(folder)[1] if is_image_name(name))
 
 
 def folder_names(folder: Path) -> list[str]:
@@ -121,16 +141,20 @@ def folder_names(folder: Path) -> list[str]:
 
   Raises: UserError if the folder cannot be listed.
   """
-  return sorted(e.name for e in _entries(folder) if not e.name.startswith(".") and e.is_dir())
+  return sorted(name for name in _names(folder)[0] if not name.startswith("."))
 
 
-def _entries(folder: Path) -> list[os.DirEntry]:
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+  """Returns the names of the folders and of all else right in a folder."""
   try:
-    return list(os.scandir(folder))
+    if is_remote(folder):
+      return folder.list_names()
+    entries = list(os.scandir(folder))
   except OSError as error:
     raise UserError(
       f"{folder} cannot be listed ({error.strerror}); check its permissions"
     ) from None
+  return [e.name for e in entries if e.is_dir()], [e.name for e in entries if not e.is_dir()]
 
 
 _SKETCH_STEM = {"_": re.compile(r"(.+)_(\d+)"), "-": re.compile(r"(.+)-(\d+)")}

@@ -11,6 +11,7 @@ import PIL
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sbir.places import is_remote, place
 from sbir.types import UserError
 
 RGB = UInt8[np.ndarray, "height width 3"]
@@ -75,14 +76,21 @@ def decode(image: bytes | str | os.PathLike, name: str = "", *, at_least: int = 
 
 def read_file(path: Path) -> bytes:
   """Returns a file's bytes. Raises: OSError if it cannot be read; UserError above MAX_BYTES."""
+  if is_remote(path):
+    _refuse_bytes(path, path.stat().st_size)
+    return path.read_bytes()
   with open(path, "rb") as file:
     size = os.fstat(file.fileno()).st_size
+    _refuse_bytes(path, size)
     # No more is asked for than there is: Python takes that memory first. A pipe does not say.
-    data = b"" if size > MAX_BYTES else file.read((size or MAX_BYTES) + 1)
-  if max(size, len(data)) > MAX_BYTES:
-    size = max(size, len(data))
-    raise UserError(f"{path}: {size} bytes, expected at most {MAX_BYTES}; scale it down")
+    data = file.read((size or MAX_BYTES) + 1)
+  _refuse_bytes(path, len(data))
   return data
+
+
+def _refuse_bytes(path: Path, size: int) -> None:
+  if size > MAX_BYTES:
+    raise UserError(f"{path}: {size} bytes, expected at most {MAX_BYTES}; scale it down")
 
 
 def as_rgb(image: Any, name: str = "image", *, at_least: int = 0) -> RGB:
@@ -131,7 +139,7 @@ def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
     return image, name or "image"
   name = name or os.fspath(image)
   try:
-    return read_file(Path(image)), name
+    return read_file(place(image)), name
   except UserError:
     raise
   except (OSError, ValueError) as error:  # ValueError: of a path that no system can have

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sbir import progress
+from sbir.places import local, users_cache
 from sbir.types import UserError
-from sbir.user_path import expand
 
 Square = UInt8[np.ndarray, "s s 3"]
 IS_THERE = 1 << 32  # beside a CRC-32: 0 then says that there is no image yet
@@ -55,7 +55,7 @@ class DiskPixels:
 
     Raises: UserError if there is no room, or the folder cannot be written.
     """
-    self.folder = (Path(expand(root)) if root else _users_cache()) / key[:16]
+    self.folder = (local(root, "data.cache_dir") if root else users_cache("images")) / key[:16]
     num_images, side = about["num_images"], about["image_size"]
     shape = (num_images, side, side, 3)
     try:
@@ -124,11 +124,6 @@ def _write_at(descriptor: int, data: bytes, offset: int) -> None:
   done = 0
   while done < len(data):
     done += os.pwrite(descriptor, data[done:], offset + done)
-
-
-def _users_cache() -> Path:
-  base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-  return Path(base) / "sketch-retrieval" / "images"
 
 
 def _memory() -> int:

@@ -1,15 +1,18 @@
 """Reader of manifest.csv: any data set as a table of paths."""
 
 import csv
+import functools
+import io
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sbir.data.files import Listing, existing_folder, listing
 from sbir.data.records import ALL, PHOTO, SKETCH, SPLITS, Record
 from sbir.data.splits import held_out
+from sbir.places import expanded, is_file, is_remote
 from sbir.types import UserError
-from sbir.user_path import expand
 
 FILE_NAME = "manifest.csv"
 COLUMNS = ("path", "modality", "instance", "category", "split")
@@ -49,10 +52,9 @@ def list_categories(name: str, folder: str | os.PathLike) -> Listing:
 
 
 def _listed(name: str, split: str, root: Path, rows: list[Row]) -> Listing:
-  records, missing = [], []
+  records, missing, is_there = [], [], _finder(root)
   for row in rows:
-    found = os.path.isfile(root / row["path"])  # false for a name that is too long, too
-    (records if found else missing).append(
+    (records if is_there(root / row["path"]) else missing).append(
       Record(
         row["modality"], row.get("category", ""), row.get("instance") or row["path"], row["path"]
       )
@@ -64,9 +66,25 @@ def _listed(name: str, split: str, root: Path, rows: list[Row]) -> Listing:
   return listing(name, split, root, records, problems)
 
 
+def _finder(root: Path) -> Callable[[Path], bool]:
+  """Returns what says whether a file is there; of a store each folder is listed once, for to ask
+  for every file takes minutes."""
+  if not is_remote(root):
+    return os.path.isfile  # false for a name that is too long, too
+
+  @functools.cache
+  def names(folder: Path) -> frozenset[str]:
+    try:
+      return frozenset(folder.list_names()[1])
+    except OSError:
+      return frozenset()
+
+  return lambda path: path.name in names(path.parent)
+
+
 def is_manifest(folder: str | os.PathLike) -> bool:
   """Returns whether a folder has a manifest."""
-  return os.path.isfile(os.path.join(expand(folder), FILE_NAME))
+  return is_file(expanded(folder) / FILE_NAME)
 
 
 def has_split_column(folder: str | os.PathLike) -> bool:
@@ -77,7 +95,7 @@ def has_split_column(folder: str | os.PathLike) -> bool:
 def _read(path: Path, *, by_category: bool = False) -> list[Row]:
   """Returns the rows with the columns that matter only, every value checked."""
   try:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="") as file:
       reader = csv.DictReader(file)
       columns = [column.strip() for column in reader.fieldnames or ()]
       reader.fieldnames = columns

@@ -17,8 +17,8 @@ from sbir.data.records import ALL, SPLITS
 from sbir.data.sources import list_files
 from sbir.data.tfds_source import VERSION, write_tfds
 from sbir.data.zero_shot import list_all
+from sbir.places import local
 from sbir.types import UserError
-from sbir.user_path import expand
 
 HELP = """\
 Write a folder of photos and sketches as a TFDS data set in ArrayRecord shards.
@@ -64,7 +64,7 @@ def prepare(
     sources = {ALL: files_of(list_all("auto", name, source))}
   else:
     sources = {split: open_listing(list_files("auto", name, source, split)) for split in SPLITS}
-  out = Path(expand(data_dir))
+  out = local(data_dir, "--data_dir")
   final = out / name / VERSION
   if os.path.exists(final):
     raise UserError(f"{final} exists already; remove it to prepare {name} again")

@@ -19,6 +19,8 @@ from jaxtyping import UInt8
 from sbir.data.files import FileSource, existing_folder, state_of
 from sbir.data.images import decode
 from sbir.data.records import ALL, Record, check, stamp_of
+from sbir.local_copy import local_copy
+from sbir.places import is_remote
 from sbir.progress import track
 from sbir.types import UserError
 
@@ -80,6 +82,8 @@ def _open(name: str, data_dir: str | os.PathLike, split: str, flag: str) -> Tfds
   import tensorflow_datasets as tfds
 
   root = _version_folder(name, existing_folder(data_dir))
+  if is_remote(root):
+    root = local_copy(root)  # ArrayRecord opens local files only
   try:
     builder = tfds.builder_from_directory(root)
     rows = (builder.info.metadata or {}).get("records", {})

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +19,8 @@ from sbir.data.files import FileSource, Listing, files_of
 from sbir.data.manifest import is_manifest, list_categories
 from sbir.data.records import PHOTO, SKETCH, Record, Source, stamp_of
 from sbir.data.sources import KINDS, one_of
+from sbir.places import expanded
 from sbir.types import UserError
-from sbir.user_path import expand
 
 PARTS = ("train", "validation", "test", "seen")
 
@@ -180,7 +179,7 @@ def _base(name: str, folder: str, whole: Source) -> FileSource:
   source = files_of(list_photo_folder(name, folder))
   if isinstance(whole, FileSource) and whole.records:
     photo = (whole.root / whole.records[0].key).resolve()
-    if Path(expand(folder)).resolve() in photo.parents:
+    if expanded(folder).resolve() in photo.parents:
       raise UserError(
         f"data.base_photos={folder} is where the photos of the set are already, expected others to "
         "add; leave it empty"
