@@ -2,22 +2,40 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest import mock
 
-from benchmarks.options import Options
+from benchmarks.options import Options, on_accelerator
 from benchmarks.timing import Timing
 
-SIDES = (2048, 4096)  # of square matrices; the faster of the two is the peak
 
+def of_function(function: Callable[..., Any], *arguments: Any) -> float:
+  """Returns the operations of a function of these arguments, by XLA's cost analysis.
 
-def of_program(compiled: Any) -> float:
-  """Returns the operations of a compiled program, by XLA's cost analysis.
-
-  A loop's body is counted once, and a library's kernel that XLA only calls (cuDNN's attention, on a
-  GPU in bfloat16) not at all: the share of the peak is then too low, never too high.
+  As it is written, before it is compiled, and for this machine's CPU: of a GPU's program XLA counts
+  no library's kernels, which there are nearly all of it. Attention is counted as its two products,
+  fused or not. A loop's body is counted once. What is jitted already must be for the CPU (`cpu`)
+  and must not be run as well.
   """
-  costs = compiled.cost_analysis()
-  costs = costs[0] if isinstance(costs, list | tuple) else costs
-  return float((costs or {}).get("flops", 0.0))
+  import jax
+
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+  with jax.default_device(cpu()), mock.patch("sbir.nn.attention._fits_cudnn", lambda *_: False):
+    costs = jax.jit(lambda *a: function(*a)).lower(*shapes).cost_analysis()
+  return float(costs["flops"])
+
+
+def cpu() -> Any:
+  """Returns the device that operations are counted for."""
+  import jax
+
+  return jax.local_devices(backend="cpu")[0]
+
+
+def sides(options: Options) -> tuple[int, ...]:
+  """Returns the sides of the square matrices; the fastest product of them is the peak."""
+  if options.rehearse:
+    return (64,)
+  return (4096, 8192) if on_accelerator() else (2048, 4096)
 
 
 def matmuls(dtypes: tuple[str, ...], options: Options) -> dict[str, Callable[[], Any]]:
@@ -28,7 +46,7 @@ def matmuls(dtypes: tuple[str, ...], options: Options) -> dict[str, Callable[[],
   multiply = jax.jit(jnp.matmul)
   products = {}
   for dtype in dtypes:
-    for side in (64,) if options.rehearse else SIDES:
+    for side in sides(options):
       one, other = (
         jax.random.normal(jax.random.key(seed), (side, side), jnp.dtype(dtype)) for seed in (0, 1)
       )

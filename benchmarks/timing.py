@@ -15,10 +15,13 @@ class Timing(NamedTuple):
   seconds: tuple[float, ...]  # turn by turn
 
 
-def interleaved(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
+def interleaved(
+  ways: Mapping[str, Callable[[], Any]], repeats: int, times: int = 1
+) -> dict[str, Timing]:
   """Returns how long each way takes: A B A B ..., after a warm-up of each that is not counted.
 
-  A way blocks until what it has started is done; jax's results are waited for here.
+  A way blocks until what it has started is done; jax's results are waited for here. In a turn each
+  is done so many `times`, the last alone waited for, and the time is that of one.
   """
   taken: dict[str, list[float]] = {name: [] for name in ways}
   for way in ways.values():
@@ -26,8 +29,10 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str
   for _ in range(repeats):
     for name, way in ways.items():
       begun = time.perf_counter()
+      for _ in range(times - 1):
+        way()
       _finish(way())
-      taken[name].append(time.perf_counter() - begun)
+      taken[name].append((time.perf_counter() - begun) / times)
   return {name: timing(seconds) for name, seconds in taken.items()}
 
 

@@ -51,9 +51,10 @@ def _forward(task: Any, batch: dict) -> tuple[Any, float, Any]:
 
   params = jax.jit(lambda key: task.init(key, batch)[0])(jax.random.key(0))
   images = jax.device_put(batch["image"])
-  apply = jax.jit(lambda params, images: task.model.apply({"params": params}, images))
-  program = apply.lower(params["encoder"], images).compile()
-  return params, flops.of_program(program), lambda: program(params["encoder"], images)
+  apply = lambda params, images: task.model.apply({"params": params}, images)
+  program = jax.jit(apply).lower(params["encoder"], images).compile()
+  count = flops.of_function(apply, params["encoder"], images)
+  return params, count, lambda: program(params["encoder"], images)
 
 
 def _parity(outputs: dict[str, Any]) -> dict[str, float]:

@@ -56,14 +56,12 @@ class _Teacher:
     self._branch = MODALITIES.index(task.modality)
     self._params, self._batch = jax.device_put(params), jax.device_put(batch)
     view = lambda images: plain_view(images, task.recipe)
-    apply = jax.jit(
-      lambda params, photo, sketch: task.teacher.apply(
-        {"params": params}, view(photo), view(sketch)
-      )
+    apply = lambda params, photo, sketch: task.teacher.apply(
+      {"params": params}, view(photo), view(sketch)
     )
     images = self._batch["photo"], self._batch["sketch"]
-    self._program = apply.lower(self._params, *images).compile()
-    self.flops = flops.of_program(self._program)
+    self._program = jax.jit(apply).lower(self._params, *images).compile()
+    self.flops = flops.of_function(apply, self._params, *images)
 
   def __call__(self, sketch: str) -> Any:
     """Returns the student's targets from the photos with these sketches."""

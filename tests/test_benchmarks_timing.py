@@ -9,6 +9,7 @@ import pytest
 from benchmarks import flops, startup, steps, timing, xmrd_angle
 from benchmarks.options import Options
 from benchmarks.timing import Timing
+from sbir.nn import attention
 
 
 def test_ways_take_turns_after_a_warm_up_of_each():
@@ -49,14 +50,29 @@ def test_the_median_is_given_with_the_fastest_and_the_slowest_turn():
   assert timing.spread({"median": 12.0, "low": 9.0, "high": 14.0}) == "12.0 (9.0 to 14.0)"
 
 
+def test_the_time_of_a_turn_is_that_of_one_of_its_steps():
+  found = timing.interleaved({"a": lambda: time.sleep(0.01)}, 2, times=5)
+  assert all(0.01 <= seconds < 0.03 for seconds in found["a"].seconds)
+
+
 def test_ratios_are_of_turns_beside_each_other():
   fast, slow = timing.timing([1.0, 2.0, 10.0]), timing.timing([4.0, 4.0, 30.0])
   assert timing.times_faster(fast, slow) == {"median": 3.0, "low": 2.0, "high": 4.0}
 
 
 def test_the_operations_of_a_matrix_product_are_those_by_hand():
-  program = jax.jit(jnp.matmul).lower(jnp.zeros((8, 16)), jnp.zeros((16, 32))).compile()
-  assert flops.of_program(program) == 2 * 8 * 16 * 32
+  assert flops.of_function(jnp.matmul, jnp.zeros((8, 16)), jnp.zeros((16, 32))) == 2 * 8 * 16 * 32
+
+
+def test_attention_is_counted_as_two_products_where_a_fused_kernel_does_it(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(attention, "_fits_cudnn", lambda *_: True)
+  monkeypatch.setattr(attention, "_fused", lambda query, key, value: query)  # counts as nothing
+  tokens = jnp.zeros((2, 16, 64))
+  products = 2 * (2 * 2 * 16 * 16 * 64)
+  assert (
+    products <= flops.of_function(lambda x: attention.attend(x, x, x, 2), tokens) < 1.2 * products
+  )
 
 
 def test_the_peak_is_that_of_the_faster_product_by_dtype():

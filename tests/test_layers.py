@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sbir.nn import attention
 from sbir.nn.attention import attend
 from sbir.nn.layers import LayerNorm, gelu, layer_norm, per_token
 
@@ -30,16 +31,26 @@ def test_gelu_is_the_exact_one(size):
   assert_same(gelu, lambda x: nn.gelu(x, approximate=False), size * ROWS)
 
 
+def test_gelu_in_half_precision_is_exact_but_for_rounding():
+  x = jnp.linspace(-4, 4, 161).astype(jnp.bfloat16)
+  exact, pull = jax.vjp(lambda x: nn.gelu(x, approximate=False), x.astype(jnp.float32))
+  ours, pull_ours = jax.vjp(gelu, x)
+  (slope,), (slope_ours,) = pull(jnp.ones_like(exact)), pull_ours(jnp.ones_like(ours))
+  for one, other in ((ours, exact), (slope_ours, slope)):
+    assert one.dtype == jnp.bfloat16
+    np.testing.assert_allclose(one.astype(jnp.float32), other, rtol=2**-8, atol=1e-6)
+
+
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-5, 1.0])
 def test_layer_norm_is_that_of_flax(epsilon):
   norm = nn.LayerNorm(epsilon=epsilon)
   scale, bias = 1 + ROWS[0, 0], ROWS[0, 1]
   theirs = lambda x, scale, bias: norm.apply({"params": {"scale": scale, "bias": bias}}, x)
-  assert_same(lambda *a: layer_norm(*a, epsilon), theirs, 3 + 2 * ROWS, scale, bias)
+  assert_same(lambda *a: layer_norm(*a, epsilon), theirs, 3 + 2 * ROWS.reshape(15, 8), scale, bias)
 
 
 def test_layer_norm_stays_exact_where_the_mean_is_far_larger_than_the_spread():
-  x = 1000 + ROWS
+  x = 1000 + ROWS.reshape(15, 8)
   exact = np.asarray(x, np.float64)
   exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
   out, _ = jax.vjp(lambda x: layer_norm(x, jnp.ones(8), jnp.zeros(8), 1e-6), x)
@@ -78,6 +89,25 @@ def heads_of(num_heads, mask=None):
 def test_attention_is_that_of_jax(num_heads):
   query, key, value = 3 * ROWS[:, :2], 2 * ROWS + 1, ROWS**2
   assert_same(lambda *a: attend(*a, num_heads), heads_of(num_heads), query, key, value)
+
+
+@pytest.mark.parametrize("num_queries", [1, 2, 5])
+@pytest.mark.parametrize("num_keys", [4, 5])
+def test_the_fused_kernel_gets_even_lengths_and_gives_the_same(num_queries, num_keys):
+  heads = lambda x: x.reshape(*x.shape[:2], 2, -1)
+  query, key, value = (heads(x) for x in (3 * ROWS, 2 * ROWS + 1, ROWS**2))
+  arguments = query[:, :num_queries], key[:, :num_keys], value[:, :num_keys]
+  seen = []
+
+  def fused(*arguments):
+    even = lambda *a, **k: seen.append([x.shape[1] for x in a]) or whole(*a, **k)
+    whole = jax.nn.dot_product_attention
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(jax.nn, "dot_product_attention", even)
+      return attention._fused(*arguments, kernel="xla")
+
+  assert_same(fused, jax.nn.dot_product_attention, *arguments)
+  assert all(length % 2 == 0 for lengths in seen for length in lengths)
 
 
 def test_attention_looks_only_where_it_may():

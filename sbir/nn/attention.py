@@ -27,8 +27,8 @@ def attend(
   if jax.default_backend() == "cpu":
     out = _head_by_head(*heads, mask)
   else:
-    fused = "cudnn" if _fits_cudnn(heads[0], mask) else None
-    out = jax.nn.dot_product_attention(*heads, mask=mask, implementation=fused)
+    fits = _fits_cudnn(heads[0], mask)
+    out = _fused(*heads) if fits else jax.nn.dot_product_attention(*heads, mask=mask)
   return out.reshape(query.shape)
 
 
@@ -52,11 +52,36 @@ def _head_by_head(
   return jnp.swapaxes(out, 1, 2)
 
 
+def _fused(
+  query: Float[Array, "b q h e"],
+  key: Float[Array, "b k h e"],
+  value: Float[Array, "b k h e"],
+  kernel: str = "cudnn",
+) -> Float[Array, "b q h e"]:
+  """Returns the same from one fused kernel.
+
+  In training jax 0.10 and 0.11 refuse odd lengths there (the placeholder of a bias that is not
+  given is taken for one), so both are made even and the added key is masked; the added query's row
+  is dropped, and with it its gradient.
+  """
+  num_queries, num_keys = query.shape[1], key.shape[1]
+  if num_queries % 2 == num_keys % 2 == 0:
+    return jax.nn.dot_product_attention(query, key, value, implementation=kernel)
+  even = [jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (query, key, value)]
+  counts = [jnp.full(query.shape[0], n, jnp.int32) for n in (even[0].shape[1], num_keys)]
+  lengths = dict(zip(("query_seq_lengths", "key_value_seq_lengths"), counts, strict=True))
+  out = jax.nn.dot_product_attention(*even, **lengths, implementation=kernel)
+  return out[:, :num_queries]
+
+
 def _fits_cudnn(query: Float[Array, "b q h e"], mask: Bool[Array, "b 1 1 k"] | None) -> bool:
-  """Returns whether cuDNN's fused attention takes these: half precision on a GPU, heads of up to
-  128 numbers, no mask."""
-  on_gpu = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16
-  return on_gpu and mask is None and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+  """Returns whether cuDNN's fused attention takes these: half precision on a GPU of compute
+  capability 8 or above (Ampere), heads of up to 128 numbers, no mask."""
+  if jax.default_backend() != "gpu" or query.dtype != jnp.bfloat16 or mask is not None:
+    return False
+  capability = getattr(jax.local_devices()[0], "compute_capability", "")  # such as "9.0"; not AMD's
+  is_able = capability.replace(".", "").isdigit() and float(capability) >= 8
+  return is_able and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
 
 
 class SelfAttention(nn.Module):
