@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbir import processes
-from sbir.processes import EXIT_STOPPED, Share, split_flags
+from sbir.processes import Share, split_flags
 from sbir.user_error import UserError
 from tests.paths import REPO
 
@@ -93,5 +93,5 @@ def test_sigterm_outside_of_a_training_ends_a_main_with_the_status_that_means_ag
   time.sleep(0.1)
   process.send_signal(signal.SIGTERM)
   _, said = process.communicate(timeout=60)
-  assert process.returncode == EXIT_STOPPED
+  assert process.returncode == 75
   assert said == "SIGTERM: ended; run the same command again, and what can go on goes on\n"

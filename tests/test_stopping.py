@@ -13,7 +13,6 @@ import pytest
 from sbir import run_folder
 from sbir.checkpoint import read_arrays
 from sbir.logs import TIMING_FIELDS, read_metrics
-from sbir.stopping import EXIT_STOPPED
 from tests.paths import REPO
 from tests.several import free_port
 
@@ -72,7 +71,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_bit_for_bit(tmp_path, str
   wait_for_step(tmp_path, 2, process)
   process.send_signal(number)
   (said,) = finish(process)
-  assert process.returncode == EXIT_STOPPED, said
+  assert process.returncode == 75, said
   step = run_folder.latest_step(tmp_path)
   assert 2 <= step < STEPS
   assert f"{number.name}: stopping after this step, and saving; once more stops at once" in said
@@ -102,7 +101,7 @@ def test_of_two_processes_one_is_asked_and_both_stop_after_the_same_step(tmp_pat
   wait_for_step(tmp_path, 2, both[0])
   both[1].send_signal(signal.SIGTERM)
   said = finish(*both)
-  assert [process.returncode for process in both] == [EXIT_STOPPED] * 2, said
+  assert [process.returncode for process in both] == [75] * 2, said
   step = run_folder.latest_step(tmp_path)
   assert 2 <= step < STEPS
   both = start_two(tmp_path)
