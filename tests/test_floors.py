@@ -76,6 +76,7 @@ FLOORS = {
   "xmodal": 4,
   "pskd": 4,
   "sbir.models": 5,
+  "sbir.attention_maps": 5,
   "sbir.convert": 5,
   "sbir.package": 5,
   "sbir.export": 5,
