@@ -1,4 +1,4 @@
-"""The only user of FAISS: vectors searched in this process, exactly, through a graph, or as codes."""
+"""The only user of FAISS: a search in this process, exact, through a graph, or by codes."""
 
 import os
 from pathlib import Path
@@ -99,8 +99,8 @@ class FaissGallery:
   def _stored(self, vectors: np.ndarray) -> np.ndarray:
     if vectors.ndim != 2 or vectors.shape[1] != self._width:
       raise UserError(
-        f"vectors are {list(vectors.shape)}, expected [n, {self._width}]; embed them with the model "
-        "that the index was built with"
+        f"vectors are {list(vectors.shape)}, expected [n, {self._width}]; embed them with the "
+        "model that the index was built with"
       )
     if self._coder is not None:
       return encode(self._coder, vectors)

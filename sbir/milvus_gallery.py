@@ -37,12 +37,18 @@ class MilvusGallery:
     """
     self._place, self._width, self._coder = place, width, coder
     address, self._collection = parse(place)
+    if coder is not None and not address.startswith("http"):
+      raise UserError(
+        f"{place}: milvus-lite keeps no codes (--bits); use a server, or leave --bits away"
+      )
     with self._telling():
       self._client = _connect(address)
       if self._client.has_collection(self._collection):
         self._check()
       else:
         self._make()
+      if not self._client.list_indexes(self._collection):  # killed while it was made anew
+        self._client.create_index(self._collection, self._as_params(self._index_params(0)))
       self._client.load_collection(self._collection)
 
   @property
@@ -169,8 +175,8 @@ class MilvusGallery:
   def _stored(self, vectors: np.ndarray) -> Any:
     if vectors.ndim != 2 or vectors.shape[1] != self._width:
       raise UserError(
-        f"vectors are {list(vectors.shape)}, expected [n, {self._width}]; embed them with the model "
-        "that the index was built with"
+        f"vectors are {list(vectors.shape)}, expected [n, {self._width}]; embed them with the "
+        "model that the index was built with"
       )
     if self._coder is not None:
       return [code.tobytes() for code in encode(self._coder, vectors)]
@@ -184,7 +190,8 @@ class MilvusGallery:
     except _library().MilvusException as error:
       reason = " ".join(str(error.message).split())[:160]
       raise UserError(
-        f"{self._place}: the server says: {reason}; check that it runs, its address and MILVUS_TOKEN"
+        f"{self._place}: the server says: {reason}; check that it runs, its address and "
+        "MILVUS_TOKEN"
       ) from None
 
 
@@ -206,11 +213,12 @@ def exists(place: str) -> bool:
   """Returns whether a server has the collection. Raises: UserError if it cannot be reached."""
   address, collection = parse(place)
   try:
-    client = _connect(address)
-    return client.has_collection(collection)
+    return _connect(address).has_collection(collection)
   except _library().MilvusException as error:
     reason = " ".join(str(error.message).split())[:160]
-    raise UserError(f"{place} cannot be reached ({reason}); start the server, or check the address")
+    raise UserError(
+      f"{place} cannot be reached ({reason}); start the server, or check the address"
+    ) from None
 
 
 def _connect(address: str) -> Any:

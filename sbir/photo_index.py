@@ -172,6 +172,11 @@ def open_index(place: str, read_only: bool = True) -> PhotoIndex:
   Raises: UserError if there is none, it is of another version, or its server is down.
   """
   table = PhotoTable(folder_of(place) / TABLE, read_only=read_only)
+  if not table.generation or (table.about("bits") and not table.about("coder")):
+    raise UserError(
+      f"{place} is not finished, {table.counts()['pending']} photos wait; run the same "
+      "python -m sbir.index build again, which goes on"
+    )
   if place.startswith(MILVUS):
     from sbir.milvus_gallery import MilvusGallery
 

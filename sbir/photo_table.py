@@ -24,7 +24,9 @@ FORMAT = 1
 APPLICATION = 0x53424952  # "SBIR", in the file's header
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE photo (id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 BLOB NOT NULL UNIQUE, thumbnail BLOB NOT NULL);
+CREATE TABLE photo (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 BLOB NOT NULL UNIQUE, thumbnail BLOB NOT NULL
+);
 CREATE TABLE vector (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE file (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, photo_id INTEGER);
 CREATE TABLE pending (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, photo_id INTEGER);
@@ -58,14 +60,18 @@ class Photo(NamedTuple):
 class PhotoTable:
   """An open file. One process writes (`run_lock`), any number read, also from several threads."""
 
-  def __init__(self, path: Path, *, read_only: bool):
-    """Opens a table that is there. Raises: UserError if it is none of ours, or of another form."""
+  def __init__(self, path: Path, *, read_only: bool, is_shared: bool = False):
+    """Opens a table that is there; `is_shared` says that machines share its disk.
+
+    Raises: UserError if it is none of ours, or of another version.
+    """
     self.path = path
     if not path.is_file():
       raise UserError(
-        f"{path.parent} is no index, it has no {path.name}; make one with python -m sbir.index build"
+        f"{path.parent} is no index, it has no {path.name}; make one with "
+        "python -m sbir.index build"
       )
-    self._sql = SqliteFile(path, read_only=read_only)
+    self._sql = SqliteFile(path, read_only=read_only, is_shared=is_shared)
     (application,) = self._sql.one("PRAGMA application_id")
     (version,) = self._sql.one("PRAGMA user_version")
     if application != APPLICATION:
@@ -79,6 +85,12 @@ class PhotoTable:
   def close(self) -> None:
     """Closes the file."""
     self._sql.close()
+
+  def delete(self) -> None:
+    """Deletes the file."""
+    self._sql.close()
+    for path in self.path.parent.glob(f"{self.path.name}*"):
+      path.unlink()
 
   # What the index knows of itself.
 
@@ -101,7 +113,9 @@ class PhotoTable:
 
   def live_ids(self) -> Int[np.ndarray, "g"]:
     """Returns the ids of all photos that a file shows, rising."""
-    rows = self._sql.all("SELECT DISTINCT photo_id FROM file WHERE photo_id NOTNULL ORDER BY photo_id")
+    rows = self._sql.all(
+      "SELECT DISTINCT photo_id FROM file WHERE photo_id NOTNULL ORDER BY photo_id"
+    )
     return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
   @property
@@ -193,7 +207,9 @@ class PhotoTable:
         "INSERT INTO todo (name, size, mtime_ns)"
         f" SELECT name, size, mtime_ns FROM seen WHERE {known} ORDER BY name"
       )
-    return self._sql.one("SELECT COUNT(*) FROM seen")[0], self._sql.one("SELECT COUNT(*) FROM todo")[0]
+    return self._sql.one("SELECT COUNT(*) FROM seen")[0], self._sql.one(
+      "SELECT COUNT(*) FROM todo"
+    )[0]
 
   def todo(self, size: int) -> Iterator[list[File]]:
     """Yields the files that `compare` found new or changed, by name, `size` at a time."""
@@ -222,11 +238,13 @@ class PhotoTable:
           db.execute("INSERT INTO vector VALUES (?, ?)", (photo_id, data))
         db.execute("INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?)", (*file, photo_id))
 
-  def publish(self, unreadable: Iterable[tuple[str, str]], **about: Any) -> dict[str, int]:
+  def publish(
+    self, unreadable: Iterable[tuple[str, str]], *, least: int = 1, **about: Any
+  ) -> dict[str, int]:
     """Makes the index what `compare` saw: what waits can be found, files that are gone cannot, nor
     those that have changed and could not be read. Returns how many came, changed and went.
 
-    Raises: UserError if nothing would be left.
+    Raises: UserError if fewer than `least` files would be left.
     """
     with self._sql.writing() as db:
       db.execute("DELETE FROM pending WHERE name NOT IN (SELECT name FROM seen)")
@@ -241,7 +259,7 @@ class PhotoTable:
       db.execute("DELETE FROM pending")
       db.execute("DELETE FROM unreadable")
       db.executemany("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", unreadable)
-      if not count("SELECT COUNT(photo_id) FROM file"):
+      if count("SELECT COUNT(photo_id) FROM file") < least:
         raise UserError("no photo would be left in the index; check that the photos are readable")
       _end_change(db, about, is_change=bool(added or changed or removed))
     return {"added": added, "changed": changed, "removed": removed}

@@ -17,11 +17,12 @@ SECONDS_TO_WAIT = 30.0  # for another process's transaction
 class SqliteFile:
   """An open file; several threads may use it."""
 
-  def __init__(self, path: Path, *, read_only: bool):
-    """Opens a file that is there. Raises: UserError if that does not work."""
+  def __init__(self, path: Path, *, read_only: bool, is_shared: bool = False):
+    """Opens a file that is there. Unless machines share its disk, changes are written ahead, beside
+    the file, so that others can read meanwhile. Raises: UserError if that does not work."""
     self.path, self._lock = path, threading.RLock()
     with self._telling():
-      self._db = _connect(path, read_only)
+      self._db = _connect(path, read_only, is_shared)
 
   def close(self) -> None:
     """Closes the file."""
@@ -82,7 +83,7 @@ def create(path: Path, script: str) -> None:
     new.unlink(missing_ok=True)
 
 
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path, read_only: bool, is_shared: bool) -> sqlite3.Connection:
   """Returns a connection. What is written ahead lies in a file beside it; where that cannot be
   made, in a folder that may not be written, nobody writes and the file is read as it lies."""
   mode = "ro" if read_only else "rw"
@@ -92,6 +93,6 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
   db = sqlite3.connect(
     address, uri=True, timeout=SECONDS_TO_WAIT, isolation_level=None, check_same_thread=False
   )
-  if not read_only:
+  if not read_only and not is_shared:
     db.execute("PRAGMA journal_mode = WAL")
   return db
