@@ -1,4 +1,4 @@
-"""The page: a canvas, the photos found, and where the model looked. The only file that knows Gradio.
+"""The page: a canvas, the photos found, where the model looked. The only file that knows Gradio.
 
 Gradio carries questions and answers; what the browser must remember is in page_files/page.js.
 """
@@ -12,7 +12,7 @@ from sbir import page_html
 from sbir.page_api import OURS, make_api, report
 from sbir.page_gate import AT_HOME, App, Gate
 from sbir.page_look import look_at
-from sbir.page_search import MOST, Searcher
+from sbir.page_search import Searcher
 from sbir.page_sketch import MAX_BYTES, PageError, from_data_url, too_large
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILES = Path(__file__).with_name("page_files")
 TITLE = "Find a photo with a drawing"
-SHOWN, FEWEST, STEP = 12, 6, 6  # photos at first, and how the slider goes up to MOST
+COUNTS, SHOWN = (6, 12, 24, 48), 12  # photos to choose from, and at first
 MAX_BODY = 4 * MAX_BYTES // 3 + 100_000  # an upload in base64 in JSON
 MOST_WAITING = 200  # questions
 FIRST = "Draw something: these are a few of the photos."
@@ -66,13 +66,13 @@ def make_blocks(searcher: Searcher, address: str) -> "Blocks":
       with gr.Column(elem_classes="page-right", min_width=300):
         with gr.Row(elem_classes="results-head"):
           heading = gr.HTML(page_html.heading(FIRST), elem_classes="heading", padding=False)
-          count = gr.Slider(
-            FEWEST, MOST, SHOWN, step=STEP, label="Photos", elem_classes="count", buttons=[]
+          count = gr.Radio(
+            COUNTS, value=SHOWN, label="Photos", elem_classes="count", container=False
           )
         grid = gr.HTML(elem_classes="results", padding=False)
     gr.HTML(page_html.footer(address, MAX_BYTES), elem_classes="page-foot", padding=False)
 
-    def answer(question: str, k: float) -> tuple[Any, Any]:
+    def answer(question: str, k: int) -> tuple[Any, Any]:
       try:
         return _answer(searcher, question, int(k))
       except PageError as error:
@@ -96,7 +96,7 @@ def make_blocks(searcher: Searcher, address: str) -> "Blocks":
     canvas.ask(answer, [canvas, count], [heading, grid], **shared).then(
       look, canvas, looked, **shared
     )
-    count.release(answer, [canvas, count], [heading, grid], **shared)
+    count.change(answer, [canvas, count], [heading, grid], **shared)
     blocks.load(answer, [canvas, count], [heading, grid], **shared)
   blocks.queue(max_size=MOST_WAITING, api_open=False)
   return blocks

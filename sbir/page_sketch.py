@@ -55,6 +55,6 @@ def from_data_url(text: str) -> bytes:
     raise PageError("The drawing came damaged; load the page again.") from None
 
 
-def to_data_url(png: bytes) -> str:
-  """Returns a PNG as the address of an <img>."""
-  return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def to_data_url(jpeg: bytes) -> str:
+  """Returns a JPEG as the address of an <img>."""
+  return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

@@ -9,10 +9,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-PROGRAMS = {"browser": ("chromium", "chromium-browser", "google-chrome"), "driver": ("chromedriver",)}
-FOUND = {kind: next(filter(None, map(shutil.which, names)), None) for kind, names in PROGRAMS.items()}
+BROWSERS, DRIVERS = ("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)
+PROGRAMS = [next(filter(None, map(shutil.which, names)), None) for names in (BROWSERS, DRIVERS)]
 needs_browser = pytest.mark.skipif(
-  None in FOUND.values(), reason="no Chromium with its driver here (apt-get install chromium-driver)"
+  None in PROGRAMS, reason="no Chromium and its driver here: apt-get install chromium-driver"
 )
 PHONE, DESKTOP = (390, 844), (1280, 900)
 SECONDS = 30  # to wait for the page, on a machine with other things to do
@@ -21,11 +21,11 @@ SECONDS = 30  # to wait for the page, on a machine with other things to do
 def open_browser():
   """Returns a driver; the caller quits it."""
   options = webdriver.ChromeOptions()
-  options.binary_location = FOUND["browser"]
+  options.binary_location = PROGRAMS[0]
   for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars"):
     options.add_argument(f"--{flag}")
   options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-  return webdriver.Chrome(options, webdriver.ChromeService(FOUND["driver"]))
+  return webdriver.Chrome(options, webdriver.ChromeService(PROGRAMS[1]))
 
 
 def set_width(driver, size):
@@ -100,4 +100,5 @@ def called(driver):
     event["params"]["request"]["url"]
     for event in events
     if event["method"] == "Network.requestWillBeSent"
+    and not event["params"]["request"]["url"].startswith(("data:", "blob:"))
   ]

@@ -1,5 +1,7 @@
-"""The strokes of a synthetic object, for a mouse: what the hand of `synthetic_sketch` draws, without
+"""The strokes of a synthetic object, for a mouse: what the hand of `synthetic_sketch` draws but for
 what nearer parts hide, for a mouse cannot put blank paper over a line."""
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -7,7 +9,7 @@ from sbir.data.synthetic import FIRST_SKETCH, SHAPE
 from sbir.data.synthetic_objects import make_object
 from sbir.data.synthetic_sketch import bent, draw_hand, evenly_filled, strokes
 
-SPARSE = 3  # one point in three is enough for a mouse, and three times as fast
+SPARSE = 4  # one point in four is enough for a mouse, and four times as fast
 FEWEST = 4  # points of a stroke that is worth the mouse's way
 
 
@@ -18,8 +20,9 @@ def strokes_of(recipe, seed=0):
   hand = draw_hand(rng)
   paths = [bent(evenly_filled(part.path, is_closed=part.is_surface), hand) for part in parts]
   drawn = []
-  for number, (part, path) in enumerate(zip(parts, paths, strict=True)):
-    nearer = [p for p, other in zip(paths[number + 1 :], parts[number + 1 :], strict=True) if other.is_surface]
+  for number, (part, path) in enumerate(zip(parts, paths, strict=True), 1):
+    others = zip(parts[number:], paths[number:], strict=True)
+    nearer = [surface for other, surface in others if other.is_surface]
     for stroke in strokes(path, is_closed=part.is_surface, rng=rng):
       drawn += visible(stroke, nearer)
   return [np.concatenate([piece[:-1:SPARSE], piece[-1:]]) for piece in drawn]
@@ -27,9 +30,11 @@ def strokes_of(recipe, seed=0):
 
 def visible(stroke, surfaces):
   """Returns the pieces of a stroke that none of the surfaces hides."""
-  is_seen = ~np.any([inside(stroke, surface) for surface in surfaces] or [np.zeros(len(stroke), bool)], axis=0)
-  cuts = [0, *(np.flatnonzero(np.diff(is_seen)) + 1), len(stroke)]
-  pieces = [stroke[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if is_seen[a]]
+  is_hidden = np.zeros(len(stroke), bool)
+  for surface in surfaces:
+    is_hidden |= inside(stroke, surface)
+  cuts = [0, *(np.flatnonzero(np.diff(is_hidden)) + 1), len(stroke)]
+  pieces = [stroke[start:stop] for start, stop in pairwise(cuts) if not is_hidden[start]]
   return [piece for piece in pieces if len(piece) >= FEWEST]
 
 

@@ -128,13 +128,6 @@ def as_rgb(image: Any, name: str = "image", *, at_least: int = 0) -> RGB:
   return np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3)) if is_gray else pixels
 
 
-def to_png(image: RGB) -> bytes:
-  """Returns the image as a PNG file, in which every pixel is kept."""
-  file = io.BytesIO()
-  Image.fromarray(image).save(file, "PNG")
-  return file.getvalue()
-
-
 def resize(image: RGB, size: int) -> UInt8[np.ndarray, "size size 3"]:
   """Returns the image stretched to a square; bilinear, smoothed first where it shrinks."""
   return stretch(image, size, size)
