@@ -23,7 +23,8 @@ TITLE = "Find a photo with a drawing"
 COUNTS, SHOWN = (6, 12, 24, 48), 12  # photos to choose from, and at first
 MAX_BODY = 4 * MAX_BYTES // 3 + 100_000  # an upload in base64 in JSON
 MOST_WAITING = 200  # questions
-FIRST = "Draw something: these are a few of the photos."
+FIRST = "A few of the photos.", "Draw what you look for."
+FOUND = "Best matches first.", "Click one for more like it."
 
 
 def make_app(searcher: Searcher, address: str, *, for_all: bool) -> App:
@@ -65,7 +66,7 @@ def make_blocks(searcher: Searcher, address: str) -> "Blocks":
         looked = gr.HTML("", elem_classes="looked", padding=False)
       with gr.Column(elem_classes="page-right", min_width=300):
         with gr.Row(elem_classes="results-head"):
-          heading = gr.HTML(page_html.heading(FIRST), elem_classes="heading", padding=False)
+          heading = gr.HTML(page_html.heading(*FIRST), elem_classes="heading", padding=False)
           count = gr.Radio(
             COUNTS, value=SHOWN, label="Photos", elem_classes="count", container=False
           )
@@ -124,9 +125,9 @@ def _answer(searcher: Searcher, question: str, k: int) -> tuple[str, str]:
     name, hits = searcher.more_like(photo_id, k)
     return page_html.like_heading(photo_id, name, searcher.started), tiles(hits)
   if "sketch" not in asked:
-    return page_html.heading(FIRST), tiles(searcher.some(k), with_scores=False)
+    return page_html.heading(*FIRST), tiles(searcher.some(k), with_scores=False)
   hits = searcher.by_sketch(_sketch_of(question), k)
-  return page_html.heading("Best matches first; a click finds more like it."), tiles(hits)
+  return page_html.heading(*FOUND), tiles(hits)
 
 
 def _sketch_of(question: str) -> bytes:

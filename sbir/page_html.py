@@ -32,9 +32,10 @@ def _tile(hit: Hit, version: str, with_scores: bool) -> str:
   )
 
 
-def heading(text: str) -> str:
-  """Returns the line above the photos."""
-  return f'<p class="found" role="status">{html.escape(text)}</p>'
+def heading(text: str, more: str) -> str:
+  """Returns the line above the photos; a narrow screen leaves `more` out."""
+  more = f'<span class="more">{html.escape(more)}</span>'
+  return f'<p class="found" role="status"><span>{html.escape(text)}</span>{more}</p>'
 
 
 def problem(text: str) -> str:
