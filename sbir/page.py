@@ -13,7 +13,7 @@ from sbir.page_api import OURS, make_api, report
 from sbir.page_gate import AT_HOME, App, Gate
 from sbir.page_look import look_at
 from sbir.page_search import Searcher
-from sbir.page_sketch import MAX_BYTES, PageError, from_data_url, too_large
+from sbir.page_sketch import MAX_BYTES, TOO_LARGE, PageError, from_data_url
 
 if TYPE_CHECKING:
   from gradio import Blocks
@@ -51,7 +51,7 @@ def make_app(searcher: Searcher, address: str, *, for_all: bool) -> App:
     css=(FILES / "page.css").read_text("utf-8"),
   )
   hosts = () if for_all else AT_HOME
-  return Gate(app, max_body=MAX_BODY, too_large=too_large(MAX_BODY), hosts=hosts)
+  return Gate(app, max_body=MAX_BODY, too_large=TOO_LARGE, hosts=hosts)
 
 
 def make_blocks(searcher: Searcher, address: str) -> "Blocks":
@@ -98,7 +98,6 @@ def make_blocks(searcher: Searcher, address: str) -> "Blocks":
       look, canvas, looked, **shared
     )
     count.change(answer, [canvas, count], [heading, grid], **shared)
-    blocks.load(answer, [canvas, count], [heading, grid], **shared)
   blocks.queue(max_size=MOST_WAITING, api_open=False)
   return blocks
 

@@ -26,6 +26,7 @@ def make_api(searcher: Searcher) -> "FastAPI":
   from fastapi import FastAPI, Request
   from fastapi.concurrency import run_in_threadpool
   from fastapi.responses import JSONResponse, Response
+  from starlette.requests import ClientDisconnect
 
   api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -48,6 +49,9 @@ def make_api(searcher: Searcher) -> "FastAPI":
   async def refuse(request: Request, error: PageError) -> JSONResponse:
     return JSONResponse({"error": str(error)}, 400)
 
+  async def let_go(request: Request, error: ClientDisconnect) -> Response:
+    return Response()  # to nobody
+
   async def fail(request: Request, error: Exception) -> JSONResponse:
     report(error)
     return JSONResponse({"error": OURS}, 500)
@@ -57,6 +61,7 @@ def make_api(searcher: Searcher) -> "FastAPI":
   api.add_route("/api/photo/{photo_id:int}", photo)
   api.add_route("/api/state", state)
   api.add_exception_handler(PageError, refuse)
+  api.add_exception_handler(ClientDisconnect, let_go)
   api.add_exception_handler(Exception, fail)
   return api
 

@@ -23,6 +23,7 @@ OPEN = re.compile(
 )
 AT_HOME = frozenset(("localhost", "127.0.0.1", "::1"))
 MOST_AT_ONCE = 256_000_000  # bytes of all uploads that are on their way
+BUSY = "Too many uploads at once; try again in a moment."
 HEADERS = {
   "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
   "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -58,41 +59,41 @@ class Gate:
       await self._pass(scope, receive, send)
 
   async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-    taken, has_begun = 0, False
+    taken, is_refused = 0, False
+
+    async def refuse(status: int, text: str) -> MutableMapping[str, Any]:
+      nonlocal is_refused
+      is_refused = True
+      await _answer(send, status, text)
+      return {"type": "http.disconnect"}  # for the application, nobody is there any more
 
     async def measured() -> MutableMapping[str, Any]:
       nonlocal taken
       message = await receive()
       taken += len(message.get("body", b""))
       self._on_the_way += len(message.get("body", b""))
+      if is_refused:
+        return {"type": "http.disconnect"}
       if taken > self._max_body:
-        raise _Refused(413, self._too_large)
+        return await refuse(413, self._too_large)
       if self._on_the_way > MOST_AT_ONCE:
-        raise _Refused(503, "Too many uploads at once; try again in a moment.")
+        return await refuse(503, BUSY)
       return message
 
     async def guarded(message: MutableMapping[str, Any]) -> None:
-      nonlocal has_begun
+      if is_refused:
+        return
       if message["type"] == "http.response.start":
-        has_begun = True
         message = {**message, "headers": [*message.get("headers", ()), *_headers(HEADERS)]}
       await send(message)
 
     try:
       if _length(scope) > self._max_body:
-        raise _Refused(413, self._too_large)
-      await self._app(scope, measured, guarded)
-    except _Refused as refused:
-      if not has_begun:
-        await _answer(send, refused.status, refused.text)
+        await refuse(413, self._too_large)
+      else:
+        await self._app(scope, measured, guarded)
     finally:
       self._on_the_way -= taken
-
-
-class _Refused(Exception):
-  def __init__(self, status: int, text: str):
-    super().__init__(text)
-    self.status, self.text = status, text
 
 
 def _headers(named: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,6 @@ from jaxtyping import Float, UInt8
 
 from sbir.page_html import Hit
 from sbir.page_sketch import PageError, read_sketch
-from sbir.types import UserError
 
 MOST = 48  # photos in an answer
 SEED = 7  # of the photos that are shown before anything is drawn
@@ -83,7 +82,7 @@ class Searcher:
   def _of_photo(self, ask, photo_id: int):
     try:
       return ask(photo_id)
-    except (UserError, KeyError, OverflowError):  # its words may name the index's file
+    except (ValueError, OverflowError):  # a UserError's words may name the index's file
       raise PageError(f"Photo {photo_id} is not in the index any more; search again.") from None
 
 

@@ -12,6 +12,7 @@ from sbir.types import UserError
 
 MAX_BYTES = 8_000_000  # of an upload; a photographed sheet of paper has 2 to 5 MB
 MAX_PIXELS = 24_000_000  # 72 MB decoded
+TOO_LARGE = f"This is too large: expected at most {MAX_BYTES // 1_000_000} MB; save it smaller."
 CONTRAST = 24  # of 255, between ink and paper; less is a sheet with nothing on it
 
 RGB = UInt8[np.ndarray, "height width 3"]
@@ -26,7 +27,7 @@ def read_sketch(data: bytes) -> RGB:
   if not data:
     raise PageError("Nothing was sent, expected an image of a sketch; draw or upload one.")
   if len(data) > MAX_BYTES:
-    raise PageError(too_large(len(data)))
+    raise PageError(TOO_LARGE)
   try:
     image = decode(data, "This file", max_pixels=MAX_PIXELS)
   except UserError as error:
@@ -34,14 +35,6 @@ def read_sketch(data: bytes) -> RGB:
   if int(image.max()) - int(image.min()) < CONTRAST:
     raise PageError("There is nothing on this sheet yet; draw the thing you look for.")
   return image
-
-
-def too_large(num_bytes: int) -> str:
-  """Returns what is said of an upload above MAX_BYTES."""
-  return (
-    f"This file has {num_bytes / 1e6:.1f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB; "
-    "save it smaller."
-  )
 
 
 def from_data_url(text: str) -> bytes:

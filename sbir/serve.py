@@ -8,21 +8,21 @@ answers this machine alone unless --host says otherwise: it asks nobody for a pa
 """
 
 import importlib.util
+import os
 import socket
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sbir import cli
+from sbir.page_gate import AT_HOME, App
 from sbir.user_error import UserError
 
 if TYPE_CHECKING:
-  from sbir.page_gate import App
   from sbir.page_search import Searcher
 
 HOST, PORT = "127.0.0.1", 7860
-AT_HOME = ("127.0.0.1", "::1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")
 SECONDS_TO_END = 2  # for answers that are on their way; then open pages are left alone
 
@@ -30,16 +30,29 @@ SECONDS_TO_END = 2  # for answers that are on their way; then open pages are lef
 def main(arguments: Sequence[str]) -> None:
   """Parses the command line, opens the index and serves until it is stopped."""
   options = _parse(arguments)
-  with _listen(options.host, options.port) as listening:
-    _check_packages()
-    searcher = _open(options)
-    host, port = listening.getsockname()[:2]
-    address = f"http://{'localhost' if host in EVERYWHERE else options.host}:{port}"
+  if importlib.util.find_spec("gradio") is None:
+    raise UserError("gradio is not installed; run ./launch.sh setup --with serve")
+  serve(lambda: _open(options), options.host, options.port)
+
+
+def serve(open_searcher: Callable[[], "Searcher"], host: str, port: int) -> None:
+  """Serves until the process is told to end; takes the address before it opens anything.
+
+  Raises: UserError if the address is not to be had, and what `open_searcher` raises.
+  """
+  with _listen(host, port) as listening:
+    searcher = open_searcher()
+    address = f"http://{_called(host)}:{listening.getsockname()[1]}"
     from sbir.page import make_app
 
-    app = make_app(searcher, address, for_all=options.host not in AT_HOME)
+    app = make_app(searcher, address, for_all=host not in AT_HOME)
     print(f"{searcher.num_photos} photos to draw for: {address} (Ctrl-C ends it)", flush=True)
-    _serve(app, listening)
+    _run(app, listening)
+
+
+def _called(host: str) -> str:
+  """Returns what to write into a browser for an address to listen at."""
+  return "localhost" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:
@@ -66,14 +79,8 @@ def _listen(host: str, port: int) -> socket.socket:
   try:
     return socket.create_server((host, port), family=family, backlog=512)
   except OSError as error:
-    reason = error.strerror or error
+    reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or error
     raise UserError(f"{host}:{port} cannot be opened ({reason}); choose another --port") from None
-
-
-def _check_packages() -> None:
-  """Raises UserError where requirements-serve.txt is not installed."""
-  if importlib.util.find_spec("gradio") is None:
-    raise UserError("gradio is not installed; run ./launch.sh setup --with serve")
 
 
 def _open(options: Namespace) -> "Searcher":
@@ -90,7 +97,7 @@ def _open(options: Namespace) -> "Searcher":
   return Searcher(model_of(index.table, place, options.model)[1], index)
 
 
-def _serve(app: "App", listening: socket.socket) -> None:
+def _run(app: App, listening: socket.socket) -> None:
   import uvicorn
 
   config = uvicorn.Config(

@@ -74,13 +74,23 @@ def shown(driver):
 
 def first_row(driver):
   """Returns the names of the photos in the grid's first row."""
-  tops = "return [...document.querySelectorAll('.hit')].map(hit => hit.offsetTop)"
-  rows = driver.execute_script(tops)
-  return [name for name, top in zip(shown(driver), rows, strict=True) if top == rows[0]]
+  ask = """const hits = [...document.querySelectorAll('.hit')];
+    return hits.filter(hit => hit.offsetTop === hits[0].offsetTop)
+      .map(hit => hit.querySelector('img').alt)"""
+  return driver.execute_script(ask)
+
+
+def text(driver, selector):
+  """Returns the text of what is shown there, "" if nothing is: in one step, for the page may be
+  loaded again at any time."""
+  ask = (
+    "const e = document.querySelector(arguments[0]); return e && e.offsetParent ? e.innerText : ''"
+  )
+  return driver.execute_script(ask, selector)
 
 
 def heading(driver):
-  return driver.find_element(By.CSS_SELECTOR, ".found").text
+  return text(driver, ".found")
 
 
 def click(driver, selector):
@@ -102,3 +112,26 @@ def called(driver):
     if event["method"] == "Network.requestWillBeSent"
     and not event["params"]["request"]["url"].startswith(("data:", "blob:"))
   ]
+
+
+def touch(driver, stroke):
+  """Draws a stroke with a finger."""
+  driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas(driver))
+  box = driver.execute_script(
+    "return arguments[0].getBoundingClientRect().toJSON()", canvas(driver)
+  )
+  half = box["width"] / 2
+  points = [{"x": box["x"] + half * (1 + x), "y": box["y"] + half * (1 + y)} for x, y in stroke]
+  send = lambda kind, points: driver.execute_cdp_cmd(
+    "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
+  )
+  send("touchStart", points[:1])
+  for point in points[1:]:
+    send("touchMove", [point])
+  send("touchEnd", [])
+
+
+def screenshot(driver, path):
+  """Saves the page from its top to the bottom of the screen."""
+  driver.execute_script("window.scrollTo(0, 0)")
+  driver.save_screenshot(str(path))

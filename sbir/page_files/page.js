@@ -3,6 +3,7 @@
 const MAX_UPLOAD = __MAX_UPLOAD__; // bytes, as the server has it
 const SIDE = 768; // of the canvas's pixels, whatever its size on the screen
 const SECONDS_BETWEEN_CALLS = 3;
+const KEPT = 'drawing'; // in the tab's storage: Gradio loads the page again when it finds its server anew
 const find = (selector) => element.querySelector(selector);
 const paper = find('canvas');
 const pen = paper.getContext('2d');
@@ -57,8 +58,18 @@ function ask(what) {
   setTimeout(() => trigger('ask'), 0); // when the component has its new value
 }
 
+function keep() {
+  const kept = items.map((item) => ({ ...item, picture: undefined }));
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(kept));
+  } catch {
+    sessionStorage.removeItem(KEPT); // an upload too large to be kept
+  }
+}
+
 function askSketch() {
   paint();
+  keep();
   say('');
   // A file alone goes as it is: the answer is then that of the same file elsewhere.
   const alone = items.length === 1 && items[0].file;
@@ -128,6 +139,13 @@ document.addEventListener('keydown', (event) => {
 
 // Uploads ------------------------------------------------------------------------------------
 
+function show(data, done) {
+  const picture = new Image();
+  picture.onload = () => done(picture);
+  picture.onerror = () => done(null); // the server reads more formats, and says why if it cannot
+  picture.src = data;
+}
+
 function read(file, done) {
   const reader = new FileReader();
   reader.onload = () => done(reader.result);
@@ -140,16 +158,12 @@ function upload(file) {
     say(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB, expected at most ${MAX_UPLOAD / 1e6} MB; save it smaller.`);
     return;
   }
-  read(file, (data) => {
-    const picture = new Image();
-    const add = (shown) => {
-      items = [{ file: data, name: file.name, picture: shown }];
+  read(file, (data) =>
+    show(data, (picture) => {
+      items = [{ file: data, name: file.name, picture }];
       askSketch();
-    };
-    picture.onload = () => add(picture);
-    picture.onerror = () => add(null); // the server reads more formats, and says why if it cannot
-    picture.src = data;
-  });
+    }),
+  );
 }
 find('input').addEventListener('change', (event) => {
   if (event.target.files[0]) upload(event.target.files[0]);
@@ -192,5 +206,22 @@ async function call() {
   setTimeout(call, 1000 * SECONDS_BETWEEN_CALLS);
 }
 
-paint();
+// The beginning: what this tab held before, or nothing -----------------------------------------
+
+function begin() {
+  try {
+    items = JSON.parse(sessionStorage.getItem(KEPT)) || [];
+  } catch {}
+  const uploads = items.filter((item) => item.file);
+  let missing = uploads.length;
+  if (missing === 0) askSketch();
+  for (const item of uploads) {
+    item.picture = null;
+    show(item.file, (picture) => {
+      item.picture = picture;
+      if (--missing === 0) askSketch();
+    });
+  }
+}
+begin();
 call();
