@@ -116,7 +116,7 @@ def test_a_finger_draws(fresh):
 @pytest.mark.parametrize("size", [page.PHONE, page.DESKTOP], ids=["phone", "desktop"])
 def test_nothing_is_wider_than_the_screen(fresh, size, tmp_path):
   page.set_width(fresh, size)
-  page.draw(fresh, strokes_of(MUG))
+  page.draw(fresh, [LINE])
   found(fresh)
   page.screenshot(fresh, tmp_path / f"{size[0]}.png")
   wide = "return [...document.querySelectorAll('.page-body *')].filter(e => {const r = "
@@ -133,7 +133,7 @@ def test_the_page_calls_nobody_else(fresh):
 
 
 def test_a_page_that_is_loaded_again_has_its_drawing_still(fresh):
-  page.draw(fresh, strokes_of(MUG))
+  page.draw(fresh, [LINE])
   before = found(fresh)
   fresh.refresh()
   assert found(fresh) == before

@@ -223,5 +223,5 @@ function begin() {
     });
   }
 }
-begin();
+setTimeout(begin, 100); // a value that is set while Gradio takes the component in would be lost
 call();
