@@ -16,6 +16,9 @@ class Gallery(Protocol):
   ids, or hold some that are gone.
   """
 
+  kind: str  # how it searches: "exact", "hnsw", "codes", "milvus"
+  is_shared: bool  # with other processes, as a server's: what one of them writes all find
+
   @property
   def width(self) -> int:
     """How long the vectors are."""

@@ -69,16 +69,25 @@ class PhotoIndex:
       generation = self.table.generation
       if generation == self._generation:
         return
+      if self.gallery.is_shared and self.table.about("settled") == generation:
+        if self._generation >= 0 or self.gallery.num == self.num_photos:
+          self._generation = generation
+          return
       live, held = self.table.live_ids(), self.gallery.ids()
       if len(gone := np.setdiff1d(held, live)):
         self.gallery.remove(gone)
       self._fill(np.setdiff1d(live, held))
       self._generation = generation
 
-  def save(self) -> None:
-    """Keeps the gallery in its file, if it has one, so that opening is quick. Raises: OSError."""
-    if self._file is not None:
+  def settle(self) -> None:
+    """Makes what has changed quick to open, for who alone may write: in the gallery's file, or on
+    its server. Raises: OSError if it cannot be written."""
+    self.refresh()
+    if self.gallery.is_shared:
+      self.gallery.settle(self.num_photos)
+    elif self._file is not None:
       self.gallery.save(self._file)
+    self.table.set_about(settled=self._generation)
 
   def close(self) -> None:
     """Closes the table."""
