@@ -47,8 +47,8 @@ def as_text(result: dict) -> str:
     held = f"{memory:>6.2f} GB" if memory is not None else ""
     lines.append(f"  {name:26}{p50:>6.2f} ms{p95:>6.2f} ms{build:>9}{held:>9}")
   lines += [
-    f"  recall@{TOP} of the graph: {result['recall']:.4f} (target: {goals['recall']}), of the index "
-    f"that uses it {result['recall_index']:.4f}",
+    f"  recall@{TOP} of the graph: {result['recall']:.4f} (target: {goals['recall']}), of the "
+    f"index that uses it {result['recall_index']:.4f}",
     f"  codes target: below {goals['codes_ms']:.0f} ms; exact search found the same as NumPy for "
     f"{result['same']} of {result['queries']} queries",
   ]
@@ -183,7 +183,7 @@ def _numpy_codes(words: np.ndarray, code: np.ndarray) -> np.ndarray:
 def _timed(
   ways: dict[str, Callable[[np.ndarray], np.ndarray]], queries: np.ndarray
 ) -> tuple[dict[str, list[float]], dict[str, list[np.ndarray]]]:
-  """Returns ({way: p50 and p95 in ms}, {way: what it found}); for each query the ways take turns."""
+  """Returns ({way: p50 and p95 in ms}, {way: what it found}); for each query they take turns."""
   for way in ways.values():
     way(queries[:1])  # what only the first one pays
   taken: dict[str, list[float]] = {name: [] for name in ways}

@@ -75,14 +75,15 @@ class FaissGallery:
     return best_first(scores, ids, k)
 
   def save(self, path: Path) -> None:
-    """Writes the file, whole or not at all. Raises: OSError."""
+    """Writes the file, whole or not at all. Raises: UserError if that does not work."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     write = _faiss().write_index_binary if self.kind == "codes" else _faiss().write_index
     try:
       write(self._index, str(new))
       os.replace(new, path)
-    except RuntimeError as error:  # FAISS's word for a disk that is full
-      raise OSError(f"{path} cannot be written ({error})") from None
+    except (RuntimeError, OSError) as error:  # RuntimeError: FAISS's word for a disk that is full
+      reason = " ".join(str(error).split())[:160]
+      raise UserError(f"{path} cannot be written ({reason}); make room, and run add") from None
     finally:
       new.unlink(missing_ok=True)
 

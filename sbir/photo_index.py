@@ -69,10 +69,9 @@ class PhotoIndex:
       generation = self.table.generation
       if generation == self._generation:
         return
-      if self.gallery.is_shared and self.table.about("settled") == generation:
-        if self._generation >= 0 or self.gallery.num == self.num_photos:
-          self._generation = generation
-          return
+      if self.gallery.is_shared and self._is_settled(generation):
+        self._generation = generation
+        return
       live, held = self.table.live_ids(), self.gallery.ids()
       if len(gone := np.setdiff1d(held, live)):
         self.gallery.remove(gone)
@@ -81,7 +80,7 @@ class PhotoIndex:
 
   def settle(self) -> None:
     """Makes what has changed quick to open, for who alone may write: in the gallery's file, or on
-    its server. Raises: OSError if it cannot be written."""
+    its server. Raises: UserError if it cannot be written."""
     self.refresh()
     if self.gallery.is_shared:
       self.gallery.settle(self.num_photos)
@@ -126,6 +125,11 @@ class PhotoIndex:
   def model_hash(self) -> str:
     """What tells that model from others (`sbir.model_identity`)."""
     return self.table.about("model_hash")
+
+  def _is_settled(self, generation: int) -> bool:
+    """Returns whether the writer says that the server follows; at first it is asked too."""
+    is_said = self.table.about("settled") == generation
+    return is_said and (self._generation >= 0 or self.gallery.num == self.num_photos)
 
   def _checked(self, vectors: Any) -> np.ndarray:
     vectors = np.asarray(vectors, np.float32)
