@@ -89,7 +89,8 @@ class PhotoIndex:
     self.table.set_about(settled=self._generation)
 
   def close(self) -> None:
-    """Closes the table."""
+    """Closes the table and the gallery."""
+    self.gallery.close()
     self.table.close()
 
   def vector(self, photo_id: int) -> Float[np.ndarray, "d"]:

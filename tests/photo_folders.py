@@ -3,6 +3,7 @@
 import zlib
 
 import numpy as np
+import pytest
 
 from sbir.data.images import as_jpeg
 from sbir.faiss_gallery import FaissGallery
@@ -10,6 +11,15 @@ from sbir.photo_index import TABLE, PhotoIndex
 from sbir.photo_table import File, Photo, PhotoTable, create_table
 from tests.packages import noise, save_package
 
+# Imported here, before a test has a stderr of its own: at its import it ends all logging there was,
+# and absl's handler then closes the stderr it knew, unless that is still the one in use.
+try:
+  import pymilvus
+except ImportError:
+  pymilvus = None
+needs_milvus = pytest.mark.skipif(
+  pymilvus is None, reason="./launch.sh setup --with milvus brings pymilvus"
+)
 SIDE = 20
 
 

@@ -11,7 +11,7 @@ from sbir import cli, index, index_build, index_check, index_search, models
 from sbir.models import from_pretrained
 from sbir.photo_index import open_index
 from sbir.run_lock import locked
-from tests.photo_folders import save_model, save_photos
+from tests.photo_folders import needs_milvus, save_model, save_photos
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +211,8 @@ def test_two_writers_at_once_are_refused(own, capsys):
   assert status == 2 and f"index {own / 'index'} is in use by process {os.getpid()}" in said
 
 
+@needs_milvus
 def test_an_index_in_milvus_is_used_by_the_same_commands(own, model, capsys, monkeypatch):
-  pytest.importorskip("pymilvus", reason="./launch.sh setup --with milvus brings it")
   monkeypatch.setenv("XDG_DATA_HOME", str(own / "data"))
   place = f"milvus://{own}/a.db/photos"
   asked = ("build", "--model", model, "--photos", own / "photos", "--index", place)
