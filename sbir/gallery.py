@@ -16,6 +16,9 @@ class Gallery(Protocol):
   ids, or hold some that are gone.
   """
 
+  kind: str  # how it searches: "exact", "hnsw", "codes", "milvus"
+  is_shared: bool  # with other processes, as a server's: what one of them writes all find
+
   @property
   def width(self) -> int:
     """How long the vectors are."""
@@ -46,6 +49,10 @@ class Gallery(Protocol):
     With fewer than k vectors there are fewer columns; id -1 is none. Scores are inner products, to
     the rounding of float32, or of codes minus the number of bits that differ.
     """
+    ...
+
+  def close(self) -> None:
+    """Lets go of what it holds open."""
     ...
 
 

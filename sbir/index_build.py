@@ -135,12 +135,10 @@ def _settle(place: str) -> int:
   table = PhotoTable(path, read_only=False)
   if table.about("bits") and not table.about("coder"):
     table.set_about(coder=_fitted(table))
-  if place.startswith(MILVUS) and not table.about("has_collection"):
-    table.set_about(has_collection=True)
   table.close()
   index = open_index(place, read_only=False)
   try:
-    index.save()
+    index.settle()
     return index.num_photos
   finally:
     index.close()

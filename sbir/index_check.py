@@ -96,8 +96,8 @@ def exact_ids(
 
 def kind_of(index: PhotoIndex) -> str:
   """Returns how an index is searched, in a word or two."""
-  kind = getattr(index.gallery, "kind", "milvus")
-  return f"{index.table.about('bits')} bits" if kind == "codes" else kind
+  bits = index.table.about("bits")
+  return index.gallery.kind + (f", {bits} bits" if bits else "")
 
 
 def _recall(found: list[list[Any]], exact: np.ndarray) -> float:

@@ -30,6 +30,8 @@ NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 100, 128  # of the graph, as in 
 class MilvusGallery:
   """A collection of a server. It is asked so that it sees all that was written before."""
 
+  is_shared, kind = True, "milvus"
+
   def __init__(self, place: str, width: int, coder: Coder | None = None):
     """Connects, and makes the collection where there is none; with a `coder`, of codes.
 
@@ -115,11 +117,6 @@ class MilvusGallery:
         self._client.drop_index(self._collection, VECTOR)
         self._client.create_index(self._collection, self._as_params(wanted))
         self._client.load_collection(self._collection)
-
-  def drop(self) -> None:
-    """Deletes the collection."""
-    with self._telling():
-      self._client.drop_collection(self._collection)
 
   def close(self) -> None:
     """Ends the connection."""

@@ -69,19 +69,28 @@ class PhotoIndex:
       generation = self.table.generation
       if generation == self._generation:
         return
+      if self.gallery.is_shared and self._is_settled(generation):
+        self._generation = generation
+        return
       live, held = self.table.live_ids(), self.gallery.ids()
       if len(gone := np.setdiff1d(held, live)):
         self.gallery.remove(gone)
       self._fill(np.setdiff1d(live, held))
       self._generation = generation
 
-  def save(self) -> None:
-    """Keeps the gallery in its file, if it has one, so that opening is quick. Raises: OSError."""
-    if self._file is not None:
+  def settle(self) -> None:
+    """Makes what has changed quick to open, for who alone may write: in the gallery's file, or on
+    its server. Raises: UserError if it cannot be written."""
+    self.refresh()
+    if self.gallery.is_shared:
+      self.gallery.settle(self.num_photos)
+    elif self._file is not None:
       self.gallery.save(self._file)
+    self.table.set_about(settled=self._generation)
 
   def close(self) -> None:
-    """Closes the table."""
+    """Closes the table and the gallery."""
+    self.gallery.close()
     self.table.close()
 
   def vector(self, photo_id: int) -> Float[np.ndarray, "d"]:
@@ -117,6 +126,11 @@ class PhotoIndex:
   def model_hash(self) -> str:
     """What tells that model from others (`sbir.model_identity`)."""
     return self.table.about("model_hash")
+
+  def _is_settled(self, generation: int) -> bool:
+    """Returns whether the writer says that the server follows; at first it is asked too."""
+    is_said = self.table.about("settled") == generation
+    return is_said and (self._generation >= 0 or self.gallery.num == self.num_photos)
 
   def _checked(self, vectors: Any) -> np.ndarray:
     vectors = np.asarray(vectors, np.float32)
