@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from sbir.data.images import as_jpeg
 from sbir.models import from_pretrained
 from sbir.page_sketch import MAX_BYTES, MAX_PIXELS, TOO_LARGE
 from sbir.photo_index import open_index
+from tests.load_page import by_http, by_page, load, make_sketches
 from tests.packages import noise, save_package
 from tests.page_process import Server, ask, get, search
 from tests.paths import REPO
@@ -196,10 +196,10 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused(server):
   assert get(server.port, "/api/state", headers={"Host": f"localhost:{server.port}"})[0] == 200
 
 
-def test_many_search_at_once_and_all_are_answered_the_same(server, sketch):
-  with ThreadPoolExecutor(50) as clients:
-    answers = list(clients.map(lambda _: search(server.port, sketch), range(100)))
-  assert all(answer == answers[0] and answer[0] == 200 for answer in answers)
+@pytest.mark.parametrize("way", [by_http, by_page])
+def test_many_who_search_at_once_all_find_what_one_finds_alone(server, way):
+  found = load(server, way(server.port, make_sketches()), searches=100)
+  assert found.failures == []
 
 
 @pytest.mark.parametrize(
