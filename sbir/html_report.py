@@ -22,6 +22,8 @@ body { margin: 0 auto; padding: 1.2rem 1rem 4rem; max-width: 64rem; color: var(-
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .4rem 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-bottom: .25rem;
   border-bottom: 2px solid var(--accent); overflow-wrap: anywhere; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .93rem; }
+a { color: var(--accent); text-decoration: none; }
 p { margin: .4rem 0 .8rem; max-width: 44rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0 1.6rem; }
 figcaption { color: var(--faint); font-size: .9rem; margin-top: .4rem; overflow-wrap: anywhere; }
@@ -75,7 +77,7 @@ def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Pat
   cannot be written.
   """
   path = place(path)
-  body = "\n".join(_section(section) for section in sections)
+  body = _contents(sections) + "\n".join(_section(*both) for both in enumerate(sections))
   text = (
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -92,8 +94,16 @@ def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Pat
   return path
 
 
-def _section(section: Section) -> str:
-  lines = [f"<h2>{_escape(section.heading)}</h2>"]
+def _contents(sections: Sequence[Section]) -> str:
+  """Returns links to the sections, if there are enough of them to look for one."""
+  if len(sections) < 4:
+    return ""
+  links = (f'<a href="#s{i}">{_escape(part.heading)}</a>' for i, part in enumerate(sections))
+  return f"<nav>{' '.join(links)}</nav>\n"
+
+
+def _section(number: int, section: Section) -> str:
+  lines = [f'<h2 id="s{number}">{_escape(section.heading)}</h2>']
   lines += [f"<p>{_escape(line)}</p>" for line in section.text.splitlines() if line.strip()]
   for item in section.items:
     lines.append(_table(item) if isinstance(item, Table) else _picture(item))

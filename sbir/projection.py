@@ -25,6 +25,15 @@ class Projection(NamedTuple):
     rows = self.row[self.is_query], self.row[~self.is_query]
     return np.concatenate([np.asarray(query_label)[rows[0]], np.asarray(gallery_label)[rows[1]]])
 
+  def links(self, target: Int[np.ndarray, "q"]) -> Int[np.ndarray, "l 2"]:
+    """Returns the points (sketch, photo) to be joined, those that are both shown; `target` is the
+    gallery row that belongs to each query."""
+    place_of = {int(row): i for i, row in enumerate(self.row) if not self.is_query[i]}
+    wanted = (
+      (i, place_of.get(int(target[row]))) for i, row in enumerate(self.row) if self.is_query[i]
+    )
+    return np.array([pair for pair in wanted if pair[1] is not None], int).reshape(-1, 2)
+
 
 def project(
   query: Shaped[np.ndarray, "q d"],
