@@ -29,10 +29,9 @@ class Projection(NamedTuple):
     """Returns the points (sketch, photo) to be joined, those that are both shown; `target` is the
     gallery row that belongs to each query."""
     place_of = {int(row): i for i, row in enumerate(self.row) if not self.is_query[i]}
-    wanted = (
-      (i, place_of.get(int(target[row]))) for i, row in enumerate(self.row) if self.is_query[i]
-    )
-    return np.array([pair for pair in wanted if pair[1] is not None], int).reshape(-1, 2)
+    queries = [(i, int(target[self.row[i]])) for i in np.flatnonzero(self.is_query)]
+    found = [(i, place_of[row]) for i, row in queries if row in place_of]
+    return np.array(found, int).reshape(-1, 2)
 
 
 def project(

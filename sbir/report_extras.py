@@ -1,5 +1,5 @@
-"""What the reports of both methods show beside their figures: where the network looks, what it makes
-of half a sketch, and how far apart sketches and photos lie."""
+"""What both methods' reports show beside their figures: where the network looks, what it finds with
+half a sketch, and how far apart sketches and photos lie."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -84,7 +84,7 @@ def draw_partial(
   score: Callable[[Float[np.ndarray, "q d"]], Mapping[str, Float[np.ndarray, "q"]]],
   chance: Mapping[str, float],
 ) -> dict[str, list[tuple[float, float, float]]]:
-  """Writes PARTIAL, the figures of the sketches `indices` against the share of their strokes that is
+  """Writes PARTIAL, figures of the sketches `indices` against the share of their strokes that is
   drawn; returns {metric: (mean, low, high) for each of SHARES}.
 
   `score` gives each metric of each query from their embeddings.
@@ -103,10 +103,10 @@ def draw_partial(
 def attention_section(folder: Path) -> Section:
   """Returns the section that shows what `draw_attention` has written."""
   text = (
-    "How much the token that becomes the embedding attends to each patch in the last block: the mean "
-    "over heads, red where it is most. By then the patches have exchanged what they hold; so a patch "
-    "of plain background that is red in every image is one in which the network keeps its notes (as "
-    "Darcet et al. 2024, arXiv:2309.16588, found of large ViTs), not one that it finds interesting."
+    "How much the token that becomes the embedding attends to each patch in the last block: the "
+    "mean over heads, red where it is most. By then the patches have exchanged what they hold. A "
+    "patch of plain background that is red in every image is one where the network keeps notes (as "
+    "Darcet et al. 2024, arXiv:2309.16588, found of large ViTs), not one that it finds telling."
   )
   return Section("Where it looks", [Picture(folder / ATTENTION)], text)
 
@@ -139,7 +139,7 @@ def gap_table(gap: ModalityGap, pair: str) -> Table:
   ]
   caption = (
     f"Of unit vectors, so from 0 to 2; {gap.num_pairs} pairs. The modality gap is that of Liang et "
-    "al. 2022 (arXiv:2203.02053). A share of 100 % would mean that sketches and photos differ by one "
-    "shift alone, 0 % that the two groups have the same centre."
+    "al. 2022 (arXiv:2203.02053). A share of 100 % would mean that sketches and photos differ by "
+    "one shift alone, 0 % that the two groups have the same centre."
   )
   return Table(("distance", "mean"), rows, caption)

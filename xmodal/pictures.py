@@ -1,4 +1,4 @@
-"""An evaluation to look at: what was found, how the ranks lie, where the students look, the space."""
+"""An evaluation to look at: what was found, how ranks lie, where the students look, the space."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,7 +116,8 @@ class Pictures:
   def partial(
     self, network: Network, embedded: Vectors, data: Mapping[str, Any], seed: int
   ) -> Section:
-    """Writes how often sketches find their photo, the more is drawn of them; returns its section."""
+    """Writes how often a sketch finds its photo when only a part of it is drawn; returns the
+    section of that."""
     picked = sampled(len(self.sketch_of), seed)
     row_of = {self.source.records[i].instance: row for row, i in enumerate(self.photo_of)}
     indices = [self.sketch_of[row] for row in picked]
