@@ -46,10 +46,9 @@ def in_batches(
   batch_size: int,
 ) -> Float[np.ndarray, "n d"]:
   """Returns apply(squares), batch by batch of one size (the last is filled with its last image):
-  for what one process computes by itself, on its own device."""
-  num = min(batch_size, len(squares))
-  rows = np.minimum(np.arange(-(-len(squares) // num) * num), len(squares) - 1)
-  parts = [np.asarray(apply(squares[some])) for some in rows.reshape(-1, num)]
+  for what one process computes by itself, on its own device, and compiles once."""
+  rows = np.minimum(np.arange(-(-len(squares) // batch_size) * batch_size), len(squares) - 1)
+  parts = [np.asarray(apply(squares[some])) for some in rows.reshape(-1, batch_size)]
   return np.concatenate(parts)[: len(squares)]
 
 

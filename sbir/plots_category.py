@@ -147,7 +147,8 @@ def class_bars(
   places = np.arange(len(order))
   axes.barh(places, np.nan_to_num(bars[order]), height=0.72, color=ACCENT, alpha=0.85, label=main)
   for (name, dots), colour in zip(others, DOTS, strict=False):
-    axes.plot(dots[order], places, "o", color=colour, markersize=5, label=name, mec="white")
+    look = {"color": colour, "markersize": 5, "mec": "white", "clip_on": False}
+    axes.plot(dots[order], places, "o", label=name, **look)
   for name, value in (chance or {}).items():
     colour = INK if name == main else DOTS[0]
     axes.axvline(100 * value, color=colour, linestyle=":", linewidth=1.4, label=f"{name}, chance")

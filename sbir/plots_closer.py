@@ -22,29 +22,30 @@ from sbir.drawing import (
   write_beside,
 )
 
+PHOTO = "photo found"
+HEADS = ("attention", "what counts", PHOTO, "attention", "what counts")  # after the sketch
 CURVES = (ACCENT, "#b2182b", "#762a83")
 
 
 def attention_grid(
   path: str | Path,
   rows: Sequence[Sequence[Image]],
-  is_right: Sequence[Sequence[bool]],
-  heads: Sequence[str],
+  is_right: Sequence[bool],
   *,
   labels: Sequence[str],
 ) -> Path:
-  """Writes one row a query: its sketch, attention on it, then photos, each before attention on it.
+  """Writes one row a query, as HEADS says: its sketch, attention on it and what of it counts; then
+  the photo that it found, framed if that is right, and the same of this.
 
-  `is_right` tells of each photo whether it is framed; `heads` stand above all but the sketch.
   Raises: UserError if the lists do not fit together or the file cannot be written.
   """
   check_same_length(rows=rows, is_right=is_right, labels=labels)
-  figure, place_axes = grid_figure(len(rows), len(heads), has_words=True, heads=heads)
+  figure, place_axes = grid_figure(len(rows), len(HEADS), has_words=True, heads=HEADS)
   for row, images in enumerate(rows):
     write_beside(axes := place_axes(row, -1), [(labels[row], INK, 10, "bold")])
     show_image(axes, images[0], PLAIN)
     for column, image in enumerate(images[1:]):
-      framed = column % 2 == 1 and is_right[row][column // 2]
+      framed = HEADS[column] == PHOTO and is_right[row]
       show_image(place_axes(row, column), image, RIGHT if framed else PLAIN)
   return save_figure(figure, path)
 

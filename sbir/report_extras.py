@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from sbir.data.partial_sketch import how_revealed, partial_sketch
 from sbir.data.resized import ResizedSource
 from sbir.drawing import laid_over
+from sbir.hidden_parts import what_counts
 from sbir.html_report import Picture, Section, Table
 from sbir.nn.class_attention import as_maps
 from sbir.plots_closer import attention_grid, share_curves
@@ -29,45 +30,52 @@ OfSquares = Callable[[Squares], np.ndarray]
 class Network(NamedTuple):
   """A network as the extras need it: functions of square images, for any number of them."""
 
-  embed_sketches: OfSquares  # -> f32[b, d]
+  embed_sketches: OfSquares  # -> f32[b, d], unit vectors
+  embed_photos: OfSquares
   sketch_attention: OfSquares  # -> f32[b, n], shares of the patches
   photo_attention: OfSquares
 
 
 class Look(NamedTuple):
-  """A query and what it found, to show where the network looks."""
+  """A query and the first photo it found, to show where the network looks."""
 
   sketch: UInt8[np.ndarray, "s s 3"]
-  photos: Sequence[UInt8[np.ndarray, "s s 3"]]
-  is_right: Sequence[bool]  # of each photo
+  photo: UInt8[np.ndarray, "s s 3"]
+  is_right: bool  # whether the photo is
   label: str  # a word or two
 
 
-def draw_attention(
-  folder: Path, network: Network, looks: Sequence[Look], heads: Sequence[str]
-) -> None:
-  """Writes ATTENTION: each query and its photos, each beside where the network looks in it.
-
-  `heads` are words for the photos. Every query has as many.
-  """
+def draw_attention(folder: Path, network: Network, looks: Sequence[Look]) -> None:
+  """Writes ATTENTION: each query and the photo it found, each beside where the network looks in it
+  and what of it counts for the other."""
   sketches = np.stack([look.sketch for look in looks])
-  photos = np.stack([photo for look in looks for photo in look.photos])
-  over = lambda images, shares: [
-    laid_over(image, heat) for image, heat in zip(images, as_maps(shares), strict=True)
+  photos = np.stack([look.photo for look in looks])
+  of_sketch, of_photo = network.embed_sketches, network.embed_photos
+  looked = [as_maps(network.sketch_attention(sketches)), as_maps(network.photo_attention(photos))]
+  cells = looked[0].shape[1]
+  counted = [
+    what_counts(sketches, of_sketch, of_photo(photos), cells),
+    what_counts(photos, of_photo, of_sketch(sketches), cells),
   ]
-  on_sketch = over(sketches, network.sketch_attention(sketches))
-  on_photo = iter(over(photos, network.photo_attention(photos)))
-  rows = [
-    [look.sketch, on_sketch[row], *(x for photo in look.photos for x in (photo, next(on_photo)))]
-    for row, look in enumerate(looks)
-  ]
+  columns = []
+  for images, maps, falls in zip((sketches, photos), looked, counted, strict=True):
+    columns += [images, _laid_over(images, maps), _laid_over(images, _scaled(falls))]
   attention_grid(
     folder / ATTENTION,
-    rows,
+    list(zip(*columns, strict=True)),
     [look.is_right for look in looks],
-    ["attention", *(word for head in heads for word in (head, "attention"))],
     labels=[look.label for look in looks],
   )
+
+
+def _laid_over(images: Squares, maps: Float[np.ndarray, "b gh gw"]) -> list[np.ndarray]:
+  return [laid_over(image, heat) for image, heat in zip(images, maps, strict=True)]
+
+
+def _scaled(falls: Float[np.ndarray, "b c c"]) -> Float[np.ndarray, "b c c"]:
+  """Returns the falls of each image divided by its largest; what is better hidden is 0."""
+  most = falls.max(axis=(1, 2), keepdims=True)
+  return np.maximum(falls, 0) / np.where(most > 0, most, 1)
 
 
 def sampled(num: int, seed: int) -> Int[np.ndarray, "m"]:
@@ -103,12 +111,16 @@ def draw_partial(
 def attention_section(folder: Path) -> Section:
   """Returns the section that shows what `draw_attention` has written."""
   text = (
-    "How much the token that becomes the embedding attends to each patch in the last block: the "
-    "mean over heads, red where it is most. By then the patches have exchanged what they hold. A "
-    "patch of plain background that is red in every image is one where the network keeps notes (as "
-    "Darcet et al. 2024, arXiv:2309.16588, found of large ViTs), not one that it finds telling."
+    "Attention: how much the token that becomes the embedding attends to each patch in the last "
+    "block, the mean over heads; red where it is most. By then the patches have exchanged what "
+    "they hold. A patch of plain background that is red in every image is one where the network keeps "
+    "notes (as Darcet et al. 2024, arXiv:2309.16588, found of large ViTs), not one it finds "
+    "telling.\n"
+    "What counts: how far the cosine of sketch and photo falls when that part is hidden. Each "
+    "picture is red where its own map is largest."
   )
-  return Section("Where it looks", [Picture(folder / ATTENTION)], text)
+  caption = "Sketches and the photo that each found first; it is framed where it is right."
+  return Section("Where it looks", [Picture(folder / ATTENTION, caption)], text)
 
 
 def partial_section(
@@ -119,8 +131,12 @@ def partial_section(
 ) -> Section:
   """Returns the section that shows what `draw_partial` has written and returned."""
   cell = lambda mean, low, high: f"{100 * mean:.1f} ({100 * low:.1f} - {100 * high:.1f})"
-  rows = [(name, *(cell(*triple) for triple in triples)) for name, triples in figures.items()]
-  head = ("%, with 95 % interval", *(f"{100 * share:.0f} % drawn" for share in SHARES))
+  columns = [[cell(*triple) for triple in triples] for triples in figures.values()]
+  rows = [
+    (f"{100 * share:.0f} %", *row)
+    for share, row in zip(SHARES, zip(*columns, strict=True), strict=True)
+  ]
+  head = ("drawn", *(f"{name}, % (95 % interval)" for name in figures))
   text = (
     f"What is found when only a part of a sketch is there: {how_revealed(data)}. {num} sketches, "
     "against the whole gallery."

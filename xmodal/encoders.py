@@ -1,5 +1,8 @@
 """The two halves of a search: a photo encoder and a sketch encoder, of a run or of a package."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -22,7 +25,7 @@ from xmodal.packaged import build_pair, build_student, student_of
 from xmodal.stages import describe, make_student, read_run
 from xmodal.views import Recipe, plain_view
 
-BATCH_SIZE = 64  # of what one process computes by itself
+BATCH_SIZE = 32  # of what one process computes by itself
 
 
 class Encoder:
@@ -55,18 +58,24 @@ class Encoder:
 
   def embed_squares(self, squares: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n d"]:
     """Returns the unit vectors of square images, computed by this process alone."""
-    return in_batches(jax.jit(self._unit_vectors), squares, BATCH_SIZE)
+    return in_batches(self._own_vectors, squares, BATCH_SIZE)
 
   def attention(self, squares: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n p"]:
     """Returns the shares of the class token's attention in the last block, in the same way."""
-    look = lambda images: class_attention(self.model, self.params, self._view(images))
-    return in_batches(jax.jit(look), squares, BATCH_SIZE)
+    return in_batches(self._own_attention, squares, BATCH_SIZE)
+
+  @functools.cached_property
+  def _own_vectors(self) -> Callable[[jax.Array], jax.Array]:
+    params = {"params": jax.tree.map(np.asarray, self.params)}
+    return jax.jit(lambda images: l2_normalise(self.model.apply(params, self._view(images))))
+
+  @functools.cached_property
+  def _own_attention(self) -> Callable[[jax.Array], jax.Array]:
+    params = jax.tree.map(np.asarray, self.params)
+    return jax.jit(lambda images: class_attention(self.model, params, self._view(images)))
 
   def _view(self, images: jax.Array) -> jax.Array:
     return plain_view(images, Recipe(**self.config.augment))
-
-  def _unit_vectors(self, images: jax.Array) -> jax.Array:
-    return l2_normalise(self.model.apply({"params": self.params}, self._view(images)))
 
   def untrained(self, seed: int) -> "Encoder":
     """Returns the same network with fresh random weights: what it finds without any training."""

@@ -49,6 +49,7 @@ def evaluate_encoders(config: ConfigDict, workdir: str | Path) -> InstanceReport
       embedded,
       Network(
         encoders["sketch"].embed_squares,
+        encoders["photo"].embed_squares,
         encoders["sketch"].attention,
         encoders["photo"].attention,
       ),

@@ -90,10 +90,10 @@ class Pictures:
     if len(names) < 2:
       return []
     shares = {
-      f"acc@{k}": [float((self.report.ranks[label == name] <= k).mean()) for name in names]
+      f"Acc@{k}": [float((self.report.ranks[label == name] <= k).mean()) for name in names]
       for k in CUTS
     }
-    chance = {name: self.report.chance[name] for name in shares if name in self.report.chance}
+    chance = {name: self.report.chance[name.lower()] for name in shares}
     class_bars(self.folder / CLASSES, names, shares, chance=chance, title="Accuracy by class")
     rows = [
       (name, str((label == name).sum()), *(f"{100 * values[i]:.1f}" for values in shares.values()))
@@ -103,14 +103,14 @@ class Pictures:
     return [Section("Class by class", [Picture(self.folder / CLASSES, CAPTIONS[CLASSES]), table])]
 
   def attention(self, network: Network) -> Section:
-    """Writes where the network looks in five sketches, what they found, and what was right."""
+    """Writes where the network looks in a few sketches and in what they found first."""
     report, image, looks = self.report, self.source.image, []
-    for i in best_typical_worst(report.ranks, 2)[-5:]:
-      first, target = report.nearest_rows[i][0], report.target_rows[i]
-      photos = [image(self.photo_of[row]) for row in (first, target)]
-      sketch = image(self.sketch_of[report.query_rows[i]])
-      looks.append(Look(sketch, photos, (first == target, True), f"rank {report.ranks[i]}"))
-    draw_attention(self.folder, network, looks, ("first photo", "right photo"))
+    for i in best_typical_worst(report.ranks, 2):
+      first = report.nearest_rows[i][0]
+      sketch, photo = self.sketch_of[report.query_rows[i]], self.photo_of[first]
+      is_right = bool(first == report.target_rows[i])
+      looks.append(Look(image(sketch), image(photo), is_right, f"rank {report.ranks[i]}"))
+    draw_attention(self.folder, network, looks)
     return attention_section(self.folder)
 
   def partial(
