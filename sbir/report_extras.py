@@ -113,8 +113,8 @@ def attention_section(folder: Path) -> Section:
   text = (
     "Attention: how much the token that becomes the embedding attends to each patch in the last "
     "block, the mean over heads; red where it is most. By then the patches have exchanged what "
-    "they hold. A patch of plain background that is red in every image is one where the network keeps "
-    "notes (as Darcet et al. 2024, arXiv:2309.16588, found of large ViTs), not one it finds "
+    "they hold. A patch of plain background that is red in every image is one where the network "
+    "keeps notes (as Darcet et al. 2024, arXiv:2309.16588, found of large ViTs), not one it finds "
     "telling.\n"
     "What counts: how far the cosine of sketch and photo falls when that part is hidden. Each "
     "picture is red where its own map is largest."
