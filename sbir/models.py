@@ -88,6 +88,17 @@ class Model:
     """Returns the unit vectors of sketches, given as `encode_photos` takes photos."""
     return self._encode("sketch", images, batch_size)
 
+  def encode_squares(
+    self, squares: UInt8[np.ndarray, "n s s 3"], modality: str
+  ) -> Float[np.ndarray, "n d"]:
+    """Returns the unit vectors of images that `data.fit.fit_square` has made squares, all at once;
+    the same as those of `encode_photos` or `encode_sketches`. `modality`: "photo" or "sketch".
+
+    One program is compiled for each n. Raises: UserError if the model does not take them alone.
+    """
+    _check_takes(self.network, {modality: None})
+    return np.asarray(self._embed(self._on_device, jnp.asarray(squares), modality=modality))
+
   def forward(
     self,
     photo: Float[Array, "b s s 3"] | None = None,

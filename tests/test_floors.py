@@ -72,6 +72,12 @@ FLOORS = {
   "sbir.projection": 2,
   "sbir.html_report": 2,
   "sbir.embedding_file": 2,
+  "sbir.gallery": 2,
+  "sbir.faiss_gallery": 2,
+  "sbir.milvus_gallery": 2,
+  "sbir.sqlite_file": 2,
+  "sbir.photo_table": 2,
+  "sbir.photo_folder": 2,
   "sbir": 3,
   "sbir.data.prepare": 3,  # mains: they parse arguments
   "sbir.data.doctor": 3,
@@ -83,6 +89,13 @@ FLOORS = {
   "sbir.package": 5,
   "sbir.export": 5,
   "sbir.export_program": 5,
+  "sbir.model_identity": 5,
+  "sbir.photo_shards": 5,
+  "sbir.index": 5,
+  "sbir.index_build": 5,
+  "sbir.index_check": 5,
+  "sbir.index_search": 5,
+  "sbir.encode": 5,
 }
 FRONT_DOOR = "sbir"
 DOORS = {
@@ -101,6 +114,8 @@ DOORS = {
   "onnxruntime": {"sbir.onnx_file"},
   "etils": {"sbir.remote_path"},
   "fsspec": {"sbir.remote_path"},
+  "faiss": {"sbir.faiss_gallery"},
+  "pymilvus": {"sbir.milvus_gallery"},
 }
 # jax imports etils itself.
 HEAVY = [*DOORS.keys() - {"etils"}, "tensorflow", "tensorboard"]

@@ -134,6 +134,13 @@ def stretch(image: RGB, height: int, width: int) -> RGB:
   return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def as_jpeg(image: RGB, quality: int = 80) -> bytes:
+  """Returns the image as a JPEG file."""
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, "JPEG", quality=quality)
+  return file.getvalue()
+
+
 def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
   if isinstance(image, bytes):
     return image, name or "image"
