@@ -12,7 +12,7 @@ from sbir.run_folder import write_text
 from sbir.types import UserError
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-WIDE = 1000  # pixels: on a phone, wider pictures are scrolled sideways instead of shrunk
+BROAD, WIDE = 900, 1100  # pixels: on a phone, wider pictures are scrolled instead of shrunk
 
 STYLE = """
 :root { --ink: #222; --faint: #6b6b6b; --line: #e2e2e2; --accent: #2166ac; }
@@ -35,10 +35,12 @@ th, td { padding: .3rem .62rem; text-align: right; white-space: nowrap;
 th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); }
 tbody tr:nth-child(even) { background: #f7f8fa; }
 .left { text-align: left; }
+td.left + td.left { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; }
 @media (max-width: 40rem) {
   body { font-size: 15px; padding: .8rem .8rem 3rem; }
   th, td { padding: .28rem .36rem; }
   table { font-size: .84rem; }
+  .broad img { max-width: none; width: 34rem; }
   .wide img { max-width: none; width: 56rem; }
 }
 """
@@ -137,7 +139,7 @@ def _row(tag: str, cells: Sequence[str], num_left: int) -> str:
 def _picture(picture: Picture) -> str:
   data, width, height = _read_png(place(picture.path))
   name = _escape(picture.caption or Path(picture.path).stem)
-  kind = "scroll wide" if width > WIDE else "scroll"
+  kind = "scroll wide" if width > WIDE else "scroll broad" if width > BROAD else "scroll"
   source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
   return (
     f'<figure>\n<div class="{kind}"><img alt="{name}" width="{width}" height="{height}" '
