@@ -21,14 +21,14 @@ PICTURES = {  # name here: method, name in its evaluation, width in pixels
 MOST = 200_000  # bytes each
 
 
-def main(runs: Path = RUNS) -> None:
+def main(runs: Path = RUNS, out: Path = HERE) -> None:
   """Writes docs/*.jpg, each as good as fits into MOST bytes."""
   for name, (method, picture, width) in PICTURES.items():
     image = Image.open(runs / method / "evaluation" / picture).convert("RGB")
     image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
     data = next(data for q in range(92, 20, -4) if len(data := as_jpeg(image, q)) < MOST)
-    (HERE / f"{name}.jpg").write_bytes(data)
-    print(f"docs/{name}.jpg: {image.width} x {image.height}, {len(data) // 1000} kB")
+    (out / f"{name}.jpg").write_bytes(data)
+    print(f"{out.name}/{name}.jpg: {image.width} x {image.height}, {len(data) // 1000} kB")
 
 
 def as_jpeg(image: Image.Image, quality: int) -> bytes:

@@ -18,7 +18,13 @@ def test_every_picture_of_the_readme_is_there_and_small():
     assert (REPO / path).stat().st_size < 200_000, path
 
 
-def test_a_picture_is_as_good_as_fits():
-  noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
-  sizes = [len(SCRIPT["as_jpeg"](Image.fromarray(noise), quality)) for quality in (92, 40)]
-  assert sizes[0] > SCRIPT["MOST"] > sizes[1]
+def test_a_picture_is_as_good_as_fits(tmp_path):
+  noise = np.random.default_rng(0).integers(0, 256, (800, 1000, 3)).astype(np.uint8)
+  for method, name, _ in SCRIPT["PICTURES"].values():
+    folder = tmp_path / method / "evaluation"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise if name == "grid.png" else noise // 255).save(folder / name)
+  SCRIPT["main"](tmp_path, tmp_path)
+  sizes = {path.stem: path.stat().st_size for path in tmp_path.glob("*.jpg")}
+  assert sizes.keys() == SCRIPT["PICTURES"].keys()
+  assert 100_000 < sizes["demo_grid"] < SCRIPT["MOST"]
