@@ -37,12 +37,13 @@ def grid_figure(
   shows_right: bool = False,
   has_words: bool = False,
   has_captions: bool = False,
+  heads: Sequence[str] | None = None,
   title: str = "",
 ) -> tuple["Figure", Callable[[int, int], "Axes"]]:
   """Returns a figure and a function (row, column) -> axes; column -1 is the sketch.
 
   `shows_right` adds a column apart from the others; words stand left of the sketch, captions below
-  the pictures.
+  the pictures. `heads` are words above the columns instead of their numbers.
   """
   pitch, head = CELL + GAP, HEAD + (0.35 if title else 0)
   row_pitch = pitch + (CAPTION if has_captions else 0)
@@ -61,8 +62,9 @@ def grid_figure(
     bottom = height - head - row * row_pitch - CELL
     return figure.add_axes((left_of(column) / width, bottom / height, CELL / width, CELL / height))
 
-  heads = {-1: "sketch"} | {column: str(column + 1) for column in range(columns)}
-  for column, text in (heads | ({columns: "right photo"} if shows_right else {})).items():
+  words = heads or [str(column + 1) for column in range(columns)]
+  above = {-1: "sketch", **dict(enumerate(words))}
+  for column, text in (above | ({columns: "right photo"} if shows_right else {})).items():
     x, y = (left_of(column) + CELL / 2) / width, (height - head + 0.1) / height
     figure.text(x, y, text, ha="center", va="bottom", fontsize=10, color=FAINT)
   if title:

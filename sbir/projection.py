@@ -25,6 +25,14 @@ class Projection(NamedTuple):
     rows = self.row[self.is_query], self.row[~self.is_query]
     return np.concatenate([np.asarray(query_label)[rows[0]], np.asarray(gallery_label)[rows[1]]])
 
+  def links(self, target: Int[np.ndarray, "q"]) -> Int[np.ndarray, "l 2"]:
+    """Returns the points (sketch, photo) to be joined, those that are both shown; `target` is the
+    gallery row that belongs to each query."""
+    place_of = {int(row): i for i, row in enumerate(self.row) if not self.is_query[i]}
+    queries = [(i, int(target[self.row[i]])) for i in np.flatnonzero(self.is_query)]
+    found = [(i, place_of[row]) for i, row in queries if row in place_of]
+    return np.array(found, int).reshape(-1, 2)
+
 
 def project(
   query: Shaped[np.ndarray, "q d"],

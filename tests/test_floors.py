@@ -67,6 +67,8 @@ FLOORS = {
   "sbir.drawing": 2,
   "sbir.plots": 2,
   "sbir.plots_category": 2,
+  "sbir.plots_closer": 2,
+  "sbir.hidden_parts": 2,
   "sbir.projection": 2,
   "sbir.html_report": 2,
   "sbir.embedding_file": 2,

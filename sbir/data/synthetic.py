@@ -21,6 +21,7 @@ from sbir.data.synthetic_sketch import render_sketch
 from sbir.types import UserError
 
 CATEGORIES = tuple(sorted(KINDS))
+SIZE = 64  # pixels, unless another is asked for
 SHAPE, LOOK, FIRST_SKETCH = 0, 1, 2  # what a generator is for
 
 
@@ -77,6 +78,17 @@ class Synthetic:
     return stamp_of(self.records, self.seed, self.size, *drawn)
 
 
+def sketch_in_part(
+  key: str, share: float, *, seed: int, size: int = SIZE
+) -> UInt8[np.ndarray, "size size 3"]:
+  """Returns the first `share` (0..1) of the strokes of the sketch whose record has this key."""
+  split, _, category, name = key.split("/")
+  number, sketch = name.removesuffix(".png").split("-")
+  recipe = Recipe(split, category, int(number), int(sketch))
+  parts = make_object(category, recipe.generator(seed, SHAPE))
+  return render_sketch(parts, recipe.generator(seed, FIRST_SKETCH + int(sketch)), size, share)
+
+
 def open_synthetic(
   split: str,
   *,
@@ -84,7 +96,7 @@ def open_synthetic(
   num_train: int = 400,
   num_test: int = 112,
   num_sketches: int = 3,
-  size: int = 64,
+  size: int = SIZE,
 ) -> Synthetic:
   """Returns the "train" or "test" split: that many photos, each with `num_sketches` sketches.
 

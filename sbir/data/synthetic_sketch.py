@@ -36,12 +36,25 @@ class Hand:
 
 
 def render_sketch(
-  parts: list[Part], rng: np.random.Generator, size: int
+  parts: list[Part], rng: np.random.Generator, size: int, share: float = 1.0
 ) -> UInt8[np.ndarray, "size size 3"]:
-  """Returns a sketch of the object by a hand drawn from `rng`: dark strokes on white."""
+  """Returns a sketch of the object by a hand drawn from `rng`: dark strokes on white.
+
+  Only the first `share` of its strokes, of which each lies where it does in the whole sketch.
+  """
   hand = draw_hand(rng)
   shapes = [shape for part in remembered(parts, rng) for shape in inked(part, hand, rng)]
+  if share < 1:
+    shapes = _first(shapes, share)
   return np.repeat(drawn(shapes, size, paper=PAPER)[..., None], 3, axis=2)
+
+
+def _first(shapes: list[tuple[Path, int]], share: float) -> list[tuple[Path, int]]:
+  """Returns the shapes without the strokes after the first `share`; blank paper stays, so that
+  nothing shows which a part in front will hide."""
+  strokes = [i for i, (_, grey) in enumerate(shapes) if grey != PAPER]
+  late = set(strokes[int(np.ceil(share * len(strokes))) :])
+  return [shape for i, shape in enumerate(shapes) if i not in late]
 
 
 def draw_hand(rng: np.random.Generator) -> Hand:

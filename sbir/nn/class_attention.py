@@ -42,5 +42,5 @@ def as_maps(shares: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b gh gw"]:
 
 def _last_block(sown: dict[str, Array]) -> Float[Array, "b h q k"]:
   """Returns the weights of the block with the highest number, of the only ViT that ran."""
-  number = lambda name: int(re.search(r"block_(\d+)/attention/weights", name)[1])
+  number = lambda name: int(found[1]) if (found := re.search(r"block_(\d+)/", name)) else -1
   return sown[max(sown, key=number)]
