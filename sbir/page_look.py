@@ -22,6 +22,6 @@ def look_at(model: Any, data: bytes) -> str:
   return (
     f'<figure class="look"><img src="{to_data_url(as_jpeg(np.asarray(picture)))}" '
     'alt="The sketch, darker where the model looked"><figcaption><b>Where the model looked</b>'
-    "<span>Attention of the token that becomes the sketch's embedding, over its patches."
-    "</span></figcaption></figure>"
+    "<span>Attention of the token that becomes the sketch's embedding. A small model may rest on "
+    "bare paper.</span></figcaption></figure>"
   )

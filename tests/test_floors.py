@@ -78,6 +78,11 @@ FLOORS = {
   "sbir.sqlite_file": 2,
   "sbir.photo_table": 2,
   "sbir.photo_folder": 2,
+  "sbir.page_html": 1,
+  "sbir.page_gate": 1,
+  "sbir.page_sketch": 2,
+  "sbir.page_search": 2,
+  "sbir.page_api": 2,
   "sbir": 3,
   "sbir.data.prepare": 3,  # mains: they parse arguments
   "sbir.data.doctor": 3,
@@ -96,6 +101,10 @@ FLOORS = {
   "sbir.index_check": 5,
   "sbir.index_search": 5,
   "sbir.encode": 5,
+  "sbir.page_look": 5,
+  "sbir.page": 5,
+  "sbir.demo_gallery": 5,
+  "sbir.serve": 5,
 }
 FRONT_DOOR = "sbir"
 DOORS = {
@@ -116,6 +125,10 @@ DOORS = {
   "fsspec": {"sbir.remote_path"},
   "faiss": {"sbir.faiss_gallery"},
   "pymilvus": {"sbir.milvus_gallery"},
+  "gradio": {"sbir.page"},
+  "fastapi": {"sbir.page_api"},
+  "starlette": {"sbir.page_api"},
+  "uvicorn": {"sbir.serve"},
 }
 # jax imports etils itself.
 HEAVY = [*DOORS.keys() - {"etils"}, "tensorflow", "tensorboard"]
