@@ -184,6 +184,7 @@ def test_a_question_of_the_page_that_cannot_be_read_is_one_clear_line(server):
     assert status == 200
     said = get(server.port, "/gradio_api/queue/data?session_hash=test")[2].decode()
     assert "process_completed" in said and '\\"alert\\"' in said
+    assert "Something went wrong" not in said
     assert '"success":true' in said.replace(" ", "") and "Traceback" not in said
 
 
