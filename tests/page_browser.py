@@ -125,6 +125,7 @@ def touch(driver, stroke):
   send = lambda kind, points: driver.execute_cdp_cmd(
     "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
   )
+  driver.execute_script("window.scrolledBefore = scrollY")
   send("touchStart", points[:1])
   for point in points[1:]:
     send("touchMove", [point])

@@ -106,11 +106,13 @@ def test_a_wrong_file_is_a_clear_message(fresh, tmp_path, name, data, message):
   assert "Traceback" not in fresh.page_source
 
 
-def test_a_finger_draws(fresh):
+def test_a_finger_draws_and_does_not_move_the_page(fresh):
   page.set_width(fresh, page.PHONE)
-  page.touch(fresh, LINE)
+  up = np.stack([np.zeros(9), np.linspace(0.8, -0.8, 9)], axis=1)
+  page.touch(fresh, up)
   found(fresh)
-  page.wait(fresh, lambda: fresh.find_element("css selector", ".undo").is_enabled())
+  at, expected = fresh.execute_script("return [scrollY, window.scrolledBefore]")
+  assert at == expected
 
 
 @pytest.mark.parametrize("size", [page.PHONE, page.DESKTOP], ids=["phone", "desktop"])
