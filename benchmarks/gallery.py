@@ -25,7 +25,10 @@ BATCH = 2000
 
 
 def run(options: Options) -> dict[str, object]:
-  """Returns times, recall and memory, of a fresh process."""
+  """Returns times, recall and memory, of a fresh process. Raises: UserError without FAISS."""
+  from sbir.faiss_gallery import FaissGallery
+
+  FaissGallery("exact", WIDTH)
   sizes = REHEARSED if options.rehearse else (NUM, NUM_CODES, NUM_QUERIES)
   command = [sys.executable, "-m", "benchmarks.gallery", *map(str, sizes)]
   root = Path(__file__).resolve().parent.parent

@@ -306,11 +306,12 @@ def _set_about(db: sqlite_file.Connection, values: Mapping[str, Any]) -> None:
 
 def _end_change(db: sqlite_file.Connection, about: Mapping[str, Any], *, is_change: bool) -> None:
   """Drops photos that no file shows any more, and counts the change."""
-  db.execute(
-    "DELETE FROM photo WHERE id NOT IN (SELECT photo_id FROM file WHERE photo_id NOTNULL)"
-    " AND id NOT IN (SELECT photo_id FROM pending)"
+  # By the ids that indexes hold: pictures and embeddings have gigabytes.
+  unseen = (
+    "SELECT id FROM photo EXCEPT SELECT photo_id FROM file EXCEPT SELECT photo_id FROM pending"
   )
-  db.execute("DELETE FROM vector WHERE id NOT IN (SELECT id FROM photo)")
+  db.execute(f"DELETE FROM vector WHERE id IN ({unseen})")
+  db.execute(f"DELETE FROM photo WHERE id IN ({unseen})")
   _set_about(db, about)
   if is_change:
     db.execute("UPDATE about SET value = value + 1 WHERE key = 'generation'")
