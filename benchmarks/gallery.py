@@ -152,7 +152,8 @@ def _filled(gallery: Any, ids: np.ndarray, vectors: np.ndarray) -> Any:
 
 def _table(path: Path, vectors: np.ndarray) -> Any:
   """Returns a table of made-up photos with these embeddings."""
-  from sbir.photo_table import File, Photo, PhotoTable, create_table
+  from sbir.photo_schema import File, Photo, create_table
+  from sbir.photo_table import PhotoTable
 
   create_table(path, width=WIDTH, bits=0, folder="")
   table = PhotoTable(path, read_only=False)

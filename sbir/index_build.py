@@ -12,7 +12,8 @@ from sbir.faiss_gallery import FaissGallery
 from sbir.model_identity import check_same, check_searches, identity_of, known_to
 from sbir.models import Model, from_pretrained
 from sbir.photo_index import MILVUS, TABLE, folder_of, open_index
-from sbir.photo_table import PhotoTable, create_table
+from sbir.photo_schema import create_table
+from sbir.photo_table import PhotoTable
 from sbir.photo_update import Changes, check_has_photos, update
 from sbir.places import local
 from sbir.retrieval.itq import FEWEST, MOST, Coder, fit_codes

@@ -8,7 +8,8 @@ import pytest
 from sbir import photo_index
 from sbir.faiss_gallery import FaissGallery
 from sbir.photo_index import TABLE, PhotoIndex, open_index
-from sbir.photo_table import File, Photo, PhotoTable, create_table
+from sbir.photo_schema import File, Photo, create_table
+from sbir.photo_table import PhotoTable
 from sbir.retrieval.itq import fit_codes
 from sbir.retrieval.ranking import nearest
 from sbir.types import UserError
