@@ -47,8 +47,9 @@ def test_scores_are_cosines_best_first(tmp_path):
 
 
 def test_more_equal_photos_than_an_engine_is_asked_for_come_in_order(tmp_path):
-  vectors = np.repeat(unit(1), 300, axis=0)
-  (hits,) = make_index(tmp_path, vectors).search(vectors[:1], 4)
+  vectors, gallery = np.repeat(unit(1), 300, axis=0), FaissGallery("exact", 8)
+  gallery.add(np.arange(300, 0, -1), vectors)  # of equals FAISS takes those that came first
+  (hits,) = make_index(tmp_path, vectors, gallery).search(vectors[:1], 4)
   assert [hit.photo_id for hit in hits] == [1, 2, 3, 4]
 
 
