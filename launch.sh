@@ -297,6 +297,7 @@ main() {
       run_tests "$@"
       ;;
     bench)
+      EXTRAS=search
       setup
       setup_bench
       run_python -m benchmarks --compare torch "$@"

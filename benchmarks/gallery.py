@@ -25,7 +25,10 @@ BATCH = 2000
 
 
 def run(options: Options) -> dict[str, object]:
-  """Returns times, recall and memory, of a fresh process."""
+  """Returns times, recall and memory, of a fresh process. Raises: UserError without FAISS."""
+  from sbir.faiss_gallery import FaissGallery
+
+  FaissGallery("exact", WIDTH)
   sizes = REHEARSED if options.rehearse else (NUM, NUM_CODES, NUM_QUERIES)
   command = [sys.executable, "-m", "benchmarks.gallery", *map(str, sizes)]
   root = Path(__file__).resolve().parent.parent
@@ -149,7 +152,8 @@ def _filled(gallery: Any, ids: np.ndarray, vectors: np.ndarray) -> Any:
 
 def _table(path: Path, vectors: np.ndarray) -> Any:
   """Returns a table of made-up photos with these embeddings."""
-  from sbir.photo_table import File, Photo, PhotoTable, create_table
+  from sbir.photo_schema import File, Photo, create_table
+  from sbir.photo_table import PhotoTable
 
   create_table(path, width=WIDTH, bits=0, folder="")
   table = PhotoTable(path, read_only=False)

@@ -85,6 +85,8 @@ class PhotoIndex:
     if self.gallery.is_shared:
       self.gallery.settle(self.num_photos)
     elif self._file is not None:
+      for left in self._file.parent.glob(f".{self._file.name}.*"):  # by one that was killed
+        left.unlink()
       self.gallery.save(self._file)
     self.table.set_about(settled=self._generation)
 

@@ -183,6 +183,7 @@ def test_a_collection_whose_index_got_lost_gets_one_again(tmp_path):
   gallery._client.drop_index("photos", "vector")
   gallery.close()
   again = MilvusGallery(place, WIDTH)
+  assert again._client.list_indexes("photos") == ["vector"]
   assert again.search(unit(5, WIDTH)[:1], 1)[1].tolist() == [[1]]
   again.close()
 
