@@ -79,7 +79,8 @@ def share_curves(
       axes.axhline(100 * chance[name], color=colour, linestyle=":", linewidth=1.2)
   finish_axes(axes, "share of the sketch that is drawn, %", "%")
   axes.set_xlim(0, 103)
-  axes.set_ylim(0, 104)
+  most = max(high for triples in figures.values() for _, _, high in triples)
+  axes.set_ylim(0, min(104, max(10, 125 * most)))  # the legend stands above low curves
   axes.set_xticks(percent)
   axes.legend(frameon=False, fontsize=9.5, loc="upper left")
   return save_figure(figure, path)

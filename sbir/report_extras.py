@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from sbir.data.partial_sketch import how_revealed, partial_sketch
+from sbir.data.partial_sketch import how_revealed, partial_sketches
 from sbir.data.resized import ResizedSource
 from sbir.drawing import laid_over
 from sbir.hidden_parts import what_counts
@@ -98,13 +98,12 @@ def draw_partial(
   `score` gives each metric of each query from their embeddings.
   """
   figures: dict[str, list[tuple[float, float, float]]] = {}
-  strips: list[np.ndarray] = []
-  for share in SHARES:
-    squares = np.stack([partial_sketch(source, data, i, share) for i in indices])
-    strips.append(squares[:: max(1, len(squares) // NUM_STRIPS)][:NUM_STRIPS])
-    for name, values in score(network.embed_sketches(squares)).items():
+  drawn = np.stack([partial_sketches(source, data, i, SHARES) for i in indices])
+  for column in range(len(SHARES)):
+    for name, values in score(network.embed_sketches(drawn[:, column])).items():
       figures.setdefault(name, []).append((float(np.nanmean(values)), *bootstrap_interval(values)))
-  share_curves(folder / PARTIAL, SHARES, figures, np.stack(strips, axis=1), chance=chance)
+  shown = drawn[:: max(1, len(drawn) // NUM_STRIPS)][:NUM_STRIPS]
+  share_curves(folder / PARTIAL, SHARES, figures, shown, chance=chance)
   return figures
 
 

@@ -8,7 +8,7 @@ from sbir.data.partial_sketch import (
   KNOWN,
   how_revealed,
   ink_order,
-  partial_sketch,
+  partial_sketches,
   revealed,
 )
 from sbir.data.records import sketch_indices
@@ -31,7 +31,7 @@ def dark(image):
 @pytest.mark.parametrize("data", [SYNTHETIC, FOLDER], ids=["strokes", "pixels"])
 def test_a_larger_share_shows_more_and_all_of_it_the_sketch(source, data):
   for index in sketch_indices(source):
-    parts = [partial_sketch(source, data, index, share) for share in SHARES]
+    parts = partial_sketches(source, data, index, SHARES)
     np.testing.assert_array_equal(parts[-1], source.image(index))
     ink = [dark(part).sum() for part in parts]
     assert 0 < ink[0] < ink[2] < ink[4] and sorted(ink) == ink
@@ -40,16 +40,15 @@ def test_a_larger_share_shows_more_and_all_of_it_the_sketch(source, data):
 @pytest.mark.parametrize("data", [SYNTHETIC, FOLDER], ids=["strokes", "pixels"])
 def test_nothing_is_shown_that_the_whole_does_not_have(source, data):
   for index in sketch_indices(source):
-    for share in SHARES:
-      assert (dark(partial_sketch(source, data, index, share)) <= dark(source.image(index))).all()
+    for part in partial_sketches(source, data, index, SHARES):
+      assert (dark(part) <= dark(source.image(index))).all()
 
 
 def test_the_share_of_pixels_is_what_was_asked_for():
   sketch = np.full((40, 40, 3), 255, np.uint8)
   sketch[20, 4:36] = 0
-  for share in (0.25, 0.5, 0.75):
-    shown = (revealed(sketch, share) == 0).all(axis=2).sum()
-    assert shown == 32 * share
+  parts = revealed(sketch, (0.25, 0.5, 0.75))
+  assert [(part == 0).all(axis=2).sum() for part in parts] == [8, 16, 24]
 
 
 def test_lines_come_longest_first_and_each_from_its_topmost_end():
@@ -64,7 +63,7 @@ def test_lines_come_longest_first_and_each_from_its_topmost_end():
 
 def test_blank_paper_stays_blank():
   paper = np.full((8, 8, 3), 255, np.uint8)
-  np.testing.assert_array_equal(revealed(paper, 0.5), paper)
+  np.testing.assert_array_equal(revealed(paper, [0.5])[0], paper)
 
 
 def test_the_report_says_whether_the_order_is_known():

@@ -248,5 +248,5 @@ def test_the_demo_ends_with_one_json_object_on_its_last_line(tmp_path):
   assert 0 <= last["acc@1"] <= last["acc@5"] <= last["acc@10"] <= 1
   for row in ("chance", "untrained students", "photo + sketch students", "teacher, sees both"):
     assert f"\n{row}" in done.stdout
-  grid = next(line for line in done.stdout.splitlines() if line.startswith("picture:"))
-  assert grid.split()[1] == str(tmp_path / "demo" / "evaluation" / "grid.png")
+  report = next(line for line in done.stdout.splitlines() if line.startswith("report:"))
+  assert report.split()[1] == str(tmp_path / "demo" / "evaluation" / "report.html")

@@ -5,7 +5,7 @@ its ink in an order of its own, which is not that of the hand that drew it.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,38 +25,43 @@ GUESSED = (
 )
 
 
-def partial_sketch(
-  source: ResizedSource, data: Mapping[str, Any], index: int, share: float
-) -> UInt8[np.ndarray, "s s 3"]:
-  """Returns the first `share` of sketch `index` of a source that was opened as config.data says."""
+def partial_sketches(
+  source: ResizedSource, data: Mapping[str, Any], index: int, shares: Sequence[float]
+) -> UInt8[np.ndarray, "k s s 3"]:
+  """Returns sketch `index` with only the first of each of `shares` (0..1) drawn; `source` was
+  opened as `data`, a config's, says."""
   if data["source"] == "synthetic":
-    drawn = sketch_in_part(source.records[index].key, share, seed=data["seed"])
-    return fit_square(drawn, source.image_size, source.fit)
-  return revealed(source.image(index), share)
+    drawn = sketch_in_part(source.records[index].key, shares, seed=data["seed"])
+    return np.stack([fit_square(part, source.image_size, source.fit) for part in drawn])
+  return np.stack(revealed(source.image(index), shares))
 
 
 def how_revealed(data: Mapping[str, Any]) -> str:
-  """Returns in words what `partial_sketch` shows of a sketch of this data."""
+  """Returns in words what `partial_sketches` shows of a sketch of this data."""
   return KNOWN if data["source"] == "synthetic" else GUESSED
 
 
-def revealed(sketch: UInt8[np.ndarray, "h w 3"], share: float) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns the first `share` (0..1) of the ink of a sketch, the rest white; the same every time.
+def revealed(
+  sketch: UInt8[np.ndarray, "h w 3"], shares: Sequence[float]
+) -> list[UInt8[np.ndarray, "h w 3"]]:
+  """Returns a sketch with the first of each of `shares` (0..1) of its ink, the rest white; the same
+  every time.
 
   Ink comes in 8-connected components, the largest first; within one, pixels come in the order of
   their distance along the ink from its topmost pixel, the leftmost of these.
   """
   dark = PAPER - sketch.min(axis=2).astype(float)
-  if share >= 1 or not dark.any():
-    return sketch
-  order = ink_order(dark >= INK * dark.max())
-  shown = order <= np.ceil(share * order.max())  # ranks from 1; 0 is no ink
-  drawn = np.pad(shown & (order > 0), 1)
-  near = np.zeros_like(shown)  # with the pixels around, which are the soft edge of a line
+  order = ink_order((dark >= INK * dark.max()) & (dark > 0))
+  return [sketch if share >= 1 else _until(sketch, order, share) for share in shares]
+
+
+def _until(sketch: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
+  is_shown = order <= np.ceil(share * order.max())  # ranks from 1; paper has 0
+  drawn = np.pad(is_shown & (order > 0), 1)
+  near = np.zeros_like(is_shown)  # with the pixels around, which are the soft edge of a line
   for dy, dx in [(0, 0), *AROUND]:
     near |= drawn[1 + dy : 1 + dy + near.shape[0], 1 + dx : 1 + dx + near.shape[1]]
-  near &= shown  # what comes later is not shown yet; paper has rank 0
-  return np.where(near[..., None], sketch, PAPER).astype(np.uint8)
+  return np.where((near & is_shown)[..., None], sketch, PAPER).astype(np.uint8)
 
 
 def ink_order(is_ink: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:

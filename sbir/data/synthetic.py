@@ -9,6 +9,7 @@ its own, and is the same bit for bit in any order, in any process, however many 
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from jaxtyping import UInt8
 from sbir.data.records import PHOTO, SKETCH, SPLITS, Record, stamp_of
 from sbir.data.synthetic_objects import KINDS, make_object
 from sbir.data.synthetic_photo import render_photo
-from sbir.data.synthetic_sketch import render_sketch
+from sbir.data.synthetic_sketch import render_in_part, render_sketch
 from sbir.types import UserError
 
 CATEGORIES = tuple(sorted(KINDS))
@@ -79,14 +80,15 @@ class Synthetic:
 
 
 def sketch_in_part(
-  key: str, share: float, *, seed: int, size: int = SIZE
-) -> UInt8[np.ndarray, "size size 3"]:
-  """Returns the first `share` (0..1) of the strokes of the sketch whose record has this key."""
+  key: str, shares: Sequence[float], *, seed: int, size: int = SIZE
+) -> list[UInt8[np.ndarray, "size size 3"]]:
+  """Returns the sketch whose record has this key with its first strokes alone, for each of `shares`
+  (0..1) of them."""
   split, _, category, name = key.split("/")
   number, sketch = name.removesuffix(".png").split("-")
   recipe = Recipe(split, category, int(number), int(sketch))
   parts = make_object(category, recipe.generator(seed, SHAPE))
-  return render_sketch(parts, recipe.generator(seed, FIRST_SKETCH + int(sketch)), size, share)
+  return render_in_part(parts, recipe.generator(seed, FIRST_SKETCH + int(sketch)), size, shares)
 
 
 def open_synthetic(
