@@ -22,8 +22,8 @@ NUM, NUM_CODES, NUM_QUERIES = 100_000, 1_000_000, 200
 REHEARSED = (600, 2000, 5)
 TARGETS = {"recall": 0.98, "codes_ms": 10.0}
 BATCH = 2000
-# Seconds before each query: after a product NumPy's threads (OpenBLAS) spin for a while, which makes
-# FAISS's exact search take 130 ms instead of 65 right after it (two cores).
+# Seconds before each query: after a product NumPy's threads (OpenBLAS) spin for a while, so that
+# FAISS's exact search right after it takes 130 ms instead of 65 (two cores).
 PAUSE = 0.05
 
 
