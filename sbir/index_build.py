@@ -43,7 +43,7 @@ def build(index: str, model: str, photos: str, bits: int = 0, embeddings: str | 
     if not path.exists():
       create_table(path, **about_model(network, model), folder=str(folder), bits=bits)
     table = PhotoTable(path, read_only=False)
-    _check_bits_of(table, index, bits)
+    _check_made_of(table, index, bits, str(folder))
     check_same(network, model, index, known_to(table))
     try:
       if shards is None:
@@ -188,7 +188,13 @@ def _check_free(index: str, is_there: bool) -> None:
     raise UserError(f"{folder} holds other things, expected a new folder; choose another --index")
 
 
-def _check_bits_of(table: PhotoTable, index: str, bits: int) -> None:
+def _check_made_of(table: PhotoTable, index: str, bits: int, folder: str) -> None:
+  """Raises UserError if an index was built otherwise; of another folder, its photos would go."""
+  if table.generation and table.about("folder") != folder:
+    raise UserError(
+      f"--photos {folder}: {index} was built of {table.about('folder')}; if that has moved, say so "
+      "with python -m sbir.index add --photos, else build another index"
+    )
   if table.about("bits") != bits:
     raise UserError(
       f"--bits {bits}: {index} was built with --bits {table.about('bits')}; give that, or build "

@@ -147,7 +147,7 @@ class PhotoIndex:
     with bar("prepare search", len(ids), unit="photo", quiet=len(ids) <= 10 * CHUNK) as progress:
       for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
-        self.gallery.add(part, self.table.vectors(part))
+        self.gallery.add(*self.table.there(part))  # a writer may have changed it meanwhile
         progress.update(len(part))
 
   def _nearest(self, vectors: np.ndarray, k: int) -> list[list[tuple[float, int]]]:

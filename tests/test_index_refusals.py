@@ -182,6 +182,17 @@ def test_a_drawing_that_cannot_be_read_is_refused(refuse, built, tmp_path):
   assert "k=0 must be a whole number, at least 1" in said
 
 
+def test_a_folder_that_another_index_is_of_does_not_replace_its_photos(
+  refuse, built, model, tmp_path
+):
+  save_photos(tmp_path / "others", 2)
+  before = snapshot(built / "index")
+  asked = ("--model", model, "--photos", tmp_path / "others", "--index", built / "index")
+  said = refuse("build", *asked)
+  assert f"was built of {built / 'photos'}; if that has moved, say so with" in said
+  assert snapshot(built / "index") == before
+
+
 def test_other_bits_than_the_index_has_are_refused(refuse, built, model):
   asked = ("--model", model, "--photos", built / "photos", "--index", built / "index")
   assert "was built with --bits 0; give that, or build" in refuse("build", *asked, "--bits", 64)
