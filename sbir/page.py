@@ -94,8 +94,9 @@ def make_blocks(searcher: Searcher, address: str) -> "Blocks":
       "trigger_mode": "always_last",
       "concurrency_limit": 4,
     }
+    one_by_one = {**shared, "concurrency_limit": 1}
     canvas.ask(answer, [canvas, count], [heading, grid], **shared).then(
-      look, canvas, looked, **shared
+      look, canvas, looked, **one_by_one
     )
     count.change(answer, [canvas, count], [heading, grid], **shared)
   blocks.queue(max_size=MOST_WAITING, api_open=False)

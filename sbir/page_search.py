@@ -57,9 +57,9 @@ class Searcher:
 
   def by_sketch(self, data: bytes, k: int) -> list[Hit]:
     """Returns the k photos nearest to an uploaded sketch, best first. Raises: PageError."""
-    sketch = read_sketch(data)
-    with self._turn:
-      return self.index.search(self.model.encode_sketches([sketch]), _checked(k))[0]
+    with self._turn:  # also to decode: many large images at once would fill the memory
+      vectors = self.model.encode_sketches([read_sketch(data)])
+      return self.index.search(vectors, _checked(k))[0]
 
   def more_like(self, photo_id: int, k: int) -> Similar:
     """Returns the k photos nearest to a photo, without it. Raises: PageError if it is gone."""

@@ -3,7 +3,7 @@
 const MAX_UPLOAD = __MAX_UPLOAD__; // bytes, as the server has it
 const SIDE = 768; // of the canvas's pixels, whatever its size on the screen
 const SECONDS_BETWEEN_CALLS = 3;
-const KEPT = 'drawing'; // in the tab's storage: Gradio loads the page again when it finds its server anew
+const KEPT = 'drawing'; // in the tab: Gradio loads the page again when its server comes back
 const find = (selector) => element.querySelector(selector);
 const paper = find('canvas');
 const pen = paper.getContext('2d');
@@ -155,7 +155,8 @@ function read(file, done) {
 
 function upload(file) {
   if (file.size > MAX_UPLOAD) {
-    say(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB, expected at most ${MAX_UPLOAD / 1e6} MB; save it smaller.`);
+    const size = `${(file.size / 1e6).toFixed(1)} MB, expected at most ${MAX_UPLOAD / 1e6} MB`;
+    say(`${file.name} has ${size}; save it smaller.`);
     return;
   }
   read(file, (data) =>
