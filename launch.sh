@@ -8,7 +8,7 @@ VENV_PYTHON=$VENV/bin/python
 LOG=$VENV/setup.log
 INSTALLING=$VENV/.installing # there while pip works: found at a start, it means pip was killed
 METHODS="xmodal pskd"
-COMMANDS="setup, demo, train, test, bench, local, slurm, tpu, k8s, help"
+COMMANDS="setup, demo, train, serve, test, bench, local, slurm, tpu, k8s, help"
 ACCELERATORS="cpu cuda tpu"
 DEV=""         # "yes": setup brings what the tests need, and all extras
 EXTRAS=""      # what setup brings on top, such as "hub export"
@@ -26,6 +26,9 @@ usage: ./launch.sh COMMAND [ARGUMENTS]
                                          (xmodal: shoe_v2, chair_v2, sketchy, shoe304, demo;
                                          pskd: sketchy21, sketchy25, tuberlin, quickdraw,
                                          sketchy_mini, demo)
+  serve --index PATH | demo [xmodal|pskd] [--host H] [--port P]
+                                         a page to draw on, which finds photos of an index, or of a
+                                         demo that has run
   test [pytest arguments]                style checks and the whole test suite
   bench [NAME ...] [--json FILE]         measure the speed, beside PyTorch (in .venv-bench, made for it)
   local N [--devices D] -- MAIN ARGS...  rehearse on this CPU what a cluster runs: N processes of one
@@ -33,10 +36,12 @@ usage: ./launch.sh COMMAND [ARGUMENTS]
   slurm ... -- MAIN ARGS...              the same on a SLURM cluster, the workers of a TPU pod, or
   tpu ... -- MAIN ARGS...                Kubernetes; each explains itself with --help, and shows
   k8s ... -- MAIN ARGS...                with --dry-run what it would hand over
-  setup [--accelerator cpu|cuda|tpu] [--with hub|export|remote]... [--dev]
+  setup [--accelerator cpu|cuda|tpu] [--with hub|export|remote|search|milvus|serve]...
+        [--dev]
                                          only make .venv (cuda, tpu: with what jax needs there, kept
                                          from then on; hub: for places on the Hugging Face hub;
-                                         export: for ONNX; --dev: both, and what the tests need)
+                                         export: for ONNX; search, milvus, serve: to search your
+                                         own photos; --dev: all of them, and what the tests need)
   help                                   this text
 
 Every command sets up .venv first if it is missing, half-made, or older than the requirement files.
@@ -112,9 +117,10 @@ install() {
 install_extra() {
   local file=requirements-$1.txt
   case $1 in
-    # jax2onnx declares orbax-checkpoint<0.11.37, which our pin is above though it runs with it: asked
-    # for both, pip gives up. The file lists all that is needed, so nothing else has to be looked for.
-    export) install ".stamp-$1" "$file" --no-deps ;;
+    # jax2onnx declares orbax-checkpoint<0.11.37, and gradio pillow<13, which our pins are above though
+    # they run with them: asked for both, pip gives up. The files list all that is needed, so nothing
+    # else has to be looked for.
+    export | serve) install ".stamp-$1" "$file" --no-deps ;;
     *) install ".stamp-$1" "$file" -c "$ROOT/requirements.txt" ;;
   esac
 }
@@ -279,12 +285,19 @@ main() {
       setup
       run_python -m "$method.pipeline" "$@"
       ;;
+    serve)
+      EXTRAS="search serve"
+      case " $*" in *milvus://*) EXTRAS="$EXTRAS milvus" ;; esac
+      setup
+      run_python -m sbir.serve "$@"
+      ;;
     test)
       DEV=yes
       setup
       run_tests "$@"
       ;;
     bench)
+      EXTRAS=search
       setup
       setup_bench
       run_python -m benchmarks --compare torch "$@"

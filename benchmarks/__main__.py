@@ -25,6 +25,7 @@ NAMES = (
   "embed",
   "metrics",
   "startup",
+  "gallery",
 )
 
 HELP = """\

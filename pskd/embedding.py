@@ -5,18 +5,21 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 
-from pskd.model import TwoTokenNet
+from pskd.model import TwoTokenNet, fusion_attention
 from pskd.tasks import feature_of
 from pskd.views import Recipe, plain_view
 from sbir.data.pipeline import eval_batches
 from sbir.data.records import photo_indices, sketch_indices
 from sbir.data.resized import ResizedSource
-from sbir.embed import EmbedFn, embed_images
+from sbir.embed import EmbedFn, embed_images, in_batches
 from sbir.mesh import replicated
+from sbir.nn.losses import l2_normalise
 from sbir.processes import share
 from sbir.types import Params
+
+OWN_BATCH = 32
 
 
 class Embedded(NamedTuple):
@@ -24,6 +27,25 @@ class Embedded(NamedTuple):
 
   vectors: Float[np.ndarray, "n d"]
   label: Shaped[np.ndarray, "n"]
+
+
+class OwnFunctions:
+  """What one process computes by itself of square images, for pictures; compiled once each."""
+
+  def __init__(self, model: TwoTokenNet, params: Params, recipe: Recipe, *, feature: str):
+    params = jax.tree.map(np.asarray, params)
+    view = lambda images: plain_view(images, recipe)
+    out = lambda images: model.apply({"params": params}, view(images))
+    self._embed = jax.jit(lambda images: l2_normalise(feature_of(out(images), feature)))
+    self._look = jax.jit(lambda images: fusion_attention(model, params, view(images)))
+
+  def embed(self, squares: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n d"]:
+    """Returns their unit vectors, whether they are photos or sketches."""
+    return in_batches(self._embed, squares, OWN_BATCH)
+
+  def attention(self, squares: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n p"]:
+    """Returns the shares of the fusion token's attention in the last block."""
+    return in_batches(self._look, squares, OWN_BATCH)
 
 
 class Embedder:

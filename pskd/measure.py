@@ -10,9 +10,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pskd.checks import check_evaluation
-from pskd.embedding import Embedded, Embedder
+from pskd.embedding import Embedded, Embedder, OwnFunctions
 from pskd.networks import Network, load_network
-from pskd.pictures import draw, write_page
+from pskd.pictures import Evaluated, draw, write_page
 from pskd.prototypes import correlation_matrix, prototypes_of
 from pskd.stages import make_recipe, open_part
 from sbir import processes, run_folder
@@ -21,6 +21,7 @@ from sbir.data.class_splits import ClassSplit
 from sbir.data.resized import ResizedSource
 from sbir.mesh import make_mesh, put_replicated
 from sbir.places import place
+from sbir.report_extras import Network as Extras
 from sbir.retrieval.hamming import evaluate_codes
 from sbir.retrieval.itq import encode_pair
 from sbir.retrieval.presets import CategoryReport, evaluate_categories
@@ -74,18 +75,30 @@ def _save(
   photos = [r.key for part in test.gallery for r in part.records if r.modality == "photo"]
   save_report(report, workdir, about=about, query_names=sketches, gallery_names=photos)
   save_embeddings(place(workdir) / "embeddings.npz", query, gallery)
+  evaluated = Evaluated(report, test.queries, test.gallery, query, gallery)
   draw(
     place(workdir),
-    report,
-    test.queries,
-    test.gallery,
-    (query, gallery),
+    evaluated,
     np.asarray(correlation_matrix(prototypes_of(network.params))),
     network.config.classes,
     rows=config.grid_rows,
     seed=config.seed,
   )
-  write_page(place(workdir), report, about, f"{config.data.name}: photos of unseen classes")
+  own = OwnFunctions(
+    network.model,
+    network.params,
+    make_recipe(network.config.augment),
+    feature=config.feature,
+  )
+  write_page(
+    place(workdir),
+    evaluated,
+    Extras(own.embed, own.embed, own.attention, own.attention),
+    about,
+    f"{config.data.name}: photos of unseen classes",
+    data=config.data.to_dict(),
+    seed=config.seed,
+  )
 
 
 def _check_bits(config: ConfigDict, network: Network) -> None:

@@ -7,13 +7,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sbir.nn.class_attention import class_attention
 from sbir.nn.dino_head import dino_mlp
 from sbir.nn.layers import LayerNorm, per_token
 from sbir.nn.positions import DINO_EXCESS, bicubic_matrix, resample
 from sbir.nn.vit import SIZES, block_class, check_image_size, patchify
-from sbir.types import UserError
+from sbir.types import Params, UserError
 
 NUM_TOKENS = 2
+FUSION = 1  # the place of the token that retrieval uses
 
 
 class Output(NamedTuple):
@@ -111,6 +113,13 @@ class TwoTokenNet(nn.Module):
   def __call__(self, images: Float[Array, "b h w 3"]) -> Output:
     dist, fusion = self.backbone(images)
     return Output(dist, fusion, *self.head(fusion))
+
+
+def fusion_attention(
+  model: TwoTokenNet, params: Params, images: Float[Array, "b h w 3"]
+) -> Float[Array, "b n"]:
+  """Returns how much the fusion token attends to each patch in the last block, over all heads."""
+  return class_attention(model, params, images, token=FUSION, num_tokens=NUM_TOKENS)
 
 
 def released_positions(positions: Float[Array, "1 n d"]) -> Float[Array, "1 n d"]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from pskd.model import Head, TwoTokenNet, TwoTokenViT
-from sbir.network import Images, Network, Outputs, blank, for_each
+from pskd.model import Head, TwoTokenNet, TwoTokenViT, fusion_attention
+from sbir.network import Attention, Images, Network, Outputs, blank, for_each
 from sbir.network_config import ENCODER, LAYER, check_network
 from sbir.types import Params
 
@@ -35,7 +35,10 @@ def build(network: Mapping[str, Any]) -> Network:
     embed = lambda pixels: model.apply({"params": params}, pixels)._asdict()
     return for_each(images, embed, "fusion")
 
-  return Network(init, forward, ("photo", "sketch"))
+  def attention(params: Params, images: Images) -> Attention:
+    return {name: fusion_attention(model, params, pixels) for name, pixels in images.items()}
+
+  return Network(init, forward, attention, ("photo", "sketch"))
 
 
 def net_of(network: Mapping[str, Any]) -> TwoTokenNet:

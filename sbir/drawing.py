@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from sbir.places import place
 from sbir.run_folder import write_bytes
@@ -26,6 +26,7 @@ DPI = 120
 CELL, GAP, MARGIN = 1.1, 0.08, 0.25  # inches
 LABEL, HEAD = 0.95, 0.5  # room for the words at the left and at the top
 CAPTION = 0.2  # room for a word below a picture
+PALED, HEAT = 0.8, 0.75  # how much of an image stays below attention; how much that covers at most
 ASIDE = 0.3  # sets the sketch, and the right photo that was missed, apart from the ranking
 
 
@@ -36,12 +37,13 @@ def grid_figure(
   shows_right: bool = False,
   has_words: bool = False,
   has_captions: bool = False,
+  heads: Sequence[str] | None = None,
   title: str = "",
 ) -> tuple["Figure", Callable[[int, int], "Axes"]]:
   """Returns a figure and a function (row, column) -> axes; column -1 is the sketch.
 
   `shows_right` adds a column apart from the others; words stand left of the sketch, captions below
-  the pictures.
+  the pictures. `heads` are words above the columns instead of their numbers.
   """
   pitch, head = CELL + GAP, HEAD + (0.35 if title else 0)
   row_pitch = pitch + (CAPTION if has_captions else 0)
@@ -60,8 +62,9 @@ def grid_figure(
     bottom = height - head - row * row_pitch - CELL
     return figure.add_axes((left_of(column) / width, bottom / height, CELL / width, CELL / height))
 
-  heads = {-1: "sketch"} | {column: str(column + 1) for column in range(columns)}
-  for column, text in (heads | ({columns: "right photo"} if shows_right else {})).items():
+  words = heads or [str(column + 1) for column in range(columns)]
+  above = {-1: "sketch", **dict(enumerate(words))}
+  for column, text in (above | ({columns: "right photo"} if shows_right else {})).items():
     x, y = (left_of(column) + CELL / 2) / width, (height - head + 0.1) / height
     figure.text(x, y, text, ha="center", va="bottom", fontsize=10, color=FAINT)
   if title:
@@ -88,6 +91,29 @@ def write_beside(axes: "Axes", lines: Sequence[tuple[str, str, float, str]]) -> 
       -0.14, y, text, transform=axes.transAxes, ha="right", va="center",
       color=colour, fontsize=size, weight=weight, parse_math=False,
     )  # fmt: skip
+
+
+def laid_over(image: Image, heat: Float[np.ndarray, "gh gw"]) -> Image:
+  """Returns the image, paled, under a layer of heat in 0..1: from nothing through yellow to red.
+
+  The cells of the grid are spread smoothly over the image.
+  """
+  from matplotlib import colormaps
+
+  height, width = image.shape[:2]
+  heat = np.clip(_spread(_spread(heat, height).T, width).T, 0, 1)
+  colour = 255 * colormaps["YlOrRd"](heat)[..., :3]
+  paled = 255 - PALED * (255 - image.astype(np.float32))
+  cover = HEAT * heat[..., None] ** 0.7
+  return np.rint(paled + cover * (colour - paled)).astype(np.uint8)
+
+
+def _spread(rows: np.ndarray, num: int) -> np.ndarray:
+  """Returns `num` rows between those given, linear from middle to middle, even at the edges."""
+  place = (np.arange(num) + 0.5) * len(rows) / num - 0.5
+  low = np.clip(np.floor(place).astype(int), 0, len(rows) - 1)
+  high, share = np.minimum(low + 1, len(rows) - 1), np.clip(place - low, 0, 1)[:, None]
+  return (1 - share) * rows[low] + share * rows[high]
 
 
 def new_figure(width: float, height: float, *, is_tight: bool = True) -> "Figure":

@@ -40,6 +40,18 @@ def embed_images(
   return rows.all()
 
 
+def in_batches(
+  apply: Callable[[UInt8[Array, "b s s 3"]], Float[Array, "b d"]],
+  squares: UInt8[np.ndarray, "n s s 3"],
+  batch_size: int,
+) -> Float[np.ndarray, "n d"]:
+  """Returns apply(squares), batch by batch of one size (the last is filled with its last image):
+  for what one process computes by itself, on its own device, and compiles once."""
+  rows = np.minimum(np.arange(-(-len(squares) // batch_size) * batch_size), len(squares) - 1)
+  parts = [np.asarray(apply(squares[some])) for some in rows.reshape(-1, batch_size)]
+  return np.concatenate(parts)[: len(squares)]
+
+
 class _Rows:
   """Collects rows that arrive in any order, and knows which are missing."""
 

@@ -12,7 +12,7 @@ from sbir.run_folder import write_text
 from sbir.types import UserError
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-WIDE = 1000  # pixels: on a phone, wider pictures are scrolled sideways instead of shrunk
+BROAD, WIDE = 900, 1100  # pixels: on a phone, wider pictures are scrolled instead of shrunk
 
 STYLE = """
 :root { --ink: #222; --faint: #6b6b6b; --line: #e2e2e2; --accent: #2166ac; }
@@ -22,6 +22,8 @@ body { margin: 0 auto; padding: 1.2rem 1rem 4rem; max-width: 64rem; color: var(-
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .4rem 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-bottom: .25rem;
   border-bottom: 2px solid var(--accent); overflow-wrap: anywhere; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .93rem; }
+a { color: var(--accent); text-decoration: none; }
 p { margin: .4rem 0 .8rem; max-width: 44rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0 1.6rem; }
 figcaption { color: var(--faint); font-size: .9rem; margin-top: .4rem; overflow-wrap: anywhere; }
@@ -33,10 +35,12 @@ th, td { padding: .3rem .62rem; text-align: right; white-space: nowrap;
 th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); }
 tbody tr:nth-child(even) { background: #f7f8fa; }
 .left { text-align: left; }
+td.left + td.left { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; }
 @media (max-width: 40rem) {
   body { font-size: 15px; padding: .8rem .8rem 3rem; }
   th, td { padding: .28rem .36rem; }
   table { font-size: .84rem; }
+  .broad img { max-width: none; width: 34rem; }
   .wide img { max-width: none; width: 56rem; }
 }
 """
@@ -75,7 +79,7 @@ def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Pat
   cannot be written.
   """
   path = place(path)
-  body = "\n".join(_section(section) for section in sections)
+  body = _contents(sections) + "\n".join(_section(*both) for both in enumerate(sections))
   text = (
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -92,8 +96,16 @@ def write_html(path: str | Path, title: str, sections: Sequence[Section]) -> Pat
   return path
 
 
-def _section(section: Section) -> str:
-  lines = [f"<h2>{_escape(section.heading)}</h2>"]
+def _contents(sections: Sequence[Section]) -> str:
+  """Returns links to the sections, if there are enough of them to look for one."""
+  if len(sections) < 4:
+    return ""
+  links = (f'<a href="#s{i}">{_escape(part.heading)}</a>' for i, part in enumerate(sections))
+  return f"<nav>{' '.join(links)}</nav>\n"
+
+
+def _section(number: int, section: Section) -> str:
+  lines = [f'<h2 id="s{number}">{_escape(section.heading)}</h2>']
   lines += [f"<p>{_escape(line)}</p>" for line in section.text.splitlines() if line.strip()]
   for item in section.items:
     lines.append(_table(item) if isinstance(item, Table) else _picture(item))
@@ -127,7 +139,7 @@ def _row(tag: str, cells: Sequence[str], num_left: int) -> str:
 def _picture(picture: Picture) -> str:
   data, width, height = _read_png(place(picture.path))
   name = _escape(picture.caption or Path(picture.path).stem)
-  kind = "scroll wide" if width > WIDE else "scroll"
+  kind = "scroll wide" if width > WIDE else "scroll broad" if width > BROAD else "scroll"
   source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
   return (
     f'<figure>\n<div class="{kind}"><img alt="{name}" width="{width}" height="{height}" '

@@ -50,6 +50,7 @@ class Model:
     self._on_device = jax.tree.map(jnp.asarray, params)
     self._forward = jax.jit(self.network.forward)
     self._embed = jax.jit(self._unit_vectors, static_argnames="modality")
+    self._look = jax.jit(self._shares, static_argnames="modality")
 
   @property
   def config(self) -> dict[str, Any]:
@@ -87,6 +88,17 @@ class Model:
     """Returns the unit vectors of sketches, given as `encode_photos` takes photos."""
     return self._encode("sketch", images, batch_size)
 
+  def encode_squares(
+    self, squares: UInt8[np.ndarray, "n s s 3"], modality: str
+  ) -> Float[np.ndarray, "n d"]:
+    """Returns the unit vectors of images that `data.fit.fit_square` has made squares, all at once;
+    the same as those of `encode_photos` or `encode_sketches`. `modality`: "photo" or "sketch".
+
+    One program is compiled for each n. Raises: UserError if the model does not take them alone.
+    """
+    _check_takes(self.network, {modality: None})
+    return np.asarray(self._embed(self._on_device, jnp.asarray(squares), modality=modality))
+
   def forward(
     self,
     photo: Float[Array, "b s s 3"] | None = None,
@@ -105,6 +117,28 @@ class Model:
     for name, pixels in images.items():
       self._check_input(name, pixels)
     return self._forward(self._on_device, images)
+
+  def attention(
+    self, modality: str, squares: UInt8[np.ndarray, "b s s 3"]
+  ) -> Float[np.ndarray, "b n"]:
+    """Returns which share of its attention the token that becomes the embedding gives to each patch
+    in the last block, by row of patches: the mean over heads. What is left of one it gives to
+    itself (and PSKD's to its other token).
+
+    A teacher's is that of its encoder of the modality. To look at: `sbir.attention_maps`.
+    Raises: UserError if the images are not such squares, or the network does not take the modality.
+    """
+    if modality not in self.network.modalities:
+      raise UserError(
+        f"modality={modality!r}, but this model takes {_words(self.network.modalities)}"
+      )
+    side, given = self.preprocessing.image_size, np.asarray(squares)
+    if given.dtype != np.uint8 or given.shape[1:] != (side, side, 3) or not len(given):
+      raise UserError(
+        f"squares are {given.dtype}{list(given.shape)}, expected uint8[b, {side}, {side}, 3], at "
+        "least one; make them with sbir.data.fit.fit_square"
+      )
+    return np.asarray(self._look(self._on_device, given, modality=modality))
 
   def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
     """Writes the model as a package: what was read from one is the same again, bit for bit.
@@ -127,6 +161,9 @@ class Model:
   def _unit_vectors(self, params: Params, pixels: UInt8[Array, "b s s 3"], modality: str) -> Array:
     images = {modality: self.preprocessing.view(pixels)}
     return l2_normalise(embeddings(self.network, params, images)[modality])
+
+  def _shares(self, params: Params, pixels: UInt8[Array, "b s s 3"], modality: str) -> Array:
+    return self.network.attention(params, {modality: self.preprocessing.view(pixels)})[modality]
 
   def _encode(self, modality: str, images: Iterable[Any], batch_size: int) -> np.ndarray:
     _check_takes(self.network, {modality: None})

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from sbir.types import Embeddings, Params
 
 Images = Mapping[str, Float[Array, "b s s 3"]]  # "photo", "sketch" or both; preprocessed
+Attention = dict[str, Float[Array, "b n"]]  # of "photo", "sketch": shares of the patches, by row
 Outputs = dict[str, Array]  # "photo", "sketch": raw embeddings; "photo_logits", ...: what else
 
 
@@ -18,6 +19,7 @@ class Network(NamedTuple):
 
   init: Callable[[jax.Array, int], Params]  # (key, image_size) -> fresh parameters
   forward: Callable[[Params, Images], Outputs]
+  attention: Callable[[Params, Images], Attention]  # of the last block's token for retrieval
   modalities: tuple[str, ...]  # what it takes: "photo", "sketch" or both
   together: bool = False  # True: a photo and its sketch together, neither alone (a teacher)
 

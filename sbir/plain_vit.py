@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from sbir.network import Images, Network, Outputs, blank, for_each
+from sbir.network import Attention, Images, Network, Outputs, blank, for_each
 from sbir.network_config import ENCODER, LAYER, check_network, make_encoder
+from sbir.nn.class_attention import class_attention
 from sbir.nn.dino_head import DinoHead
 from sbir.nn.vit import ViT
 from sbir.types import Params, UserError
@@ -53,4 +54,7 @@ def build(network: Mapping[str, Any]) -> Network:
   def forward(params: Params, images: Images) -> Outputs:
     return for_each(images, lambda pixels: model.apply({"params": params}, pixels), "cls")
 
-  return Network(init, forward, ("photo", "sketch"))
+  def attention(params: Params, images: Images) -> Attention:
+    return {name: class_attention(model, params, pixels) for name, pixels in images.items()}
+
+  return Network(init, forward, attention, ("photo", "sketch"))

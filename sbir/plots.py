@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from sbir.drawing import (
   ACCENT,
@@ -73,22 +73,26 @@ def rank_histogram(
   ranks: Int[np.ndarray, "q"],
   gallery_size: int,
   *,
+  chance: Float[np.ndarray, "g"] | None = None,
+  what: str = "right photo",
   title: str = "",
 ) -> Path:
   """Writes two panels: Acc@K against K, and how many queries have which rank, each with chance.
 
-  `ranks` are 1-based. Raises: UserError if there are none, or one is outside the gallery.
+  `ranks` are 1-based, of `what`. `chance` is that of finding one among the first K, for each K: by
+  default that of a single right photo. With it, the second panel ends at the highest rank.
+  Raises: UserError if there are none, or one is outside the gallery.
   """
   ranks = np.asarray(ranks)
   if len(ranks) == 0 or ranks.min() < 1 or ranks.max() > gallery_size:
     raise UserError(f"{len(ranks)} ranks: expected at least one, all in 1 .. {gallery_size}")
   figure = new_figure(9.6, 3.9)
   curve, bars = figure.subplots(1, 2)
-  _draw_accuracy_curve(curve, ranks, gallery_size)
-  _draw_rank_bars(bars, ranks, gallery_size)
-  write_title(
-    figure, title or f"Rank of the right photo: {len(ranks)} sketches, {gallery_size} photos"
-  )
+  last = gallery_size if chance is None else int(ranks.max())
+  chance = np.arange(1, gallery_size + 1) / gallery_size if chance is None else chance
+  _draw_accuracy_curve(curve, ranks, chance, what)
+  _draw_rank_bars(bars, ranks, chance, last, what)
+  write_title(figure, title or f"Rank of the {what}: {len(ranks)} sketches, {gallery_size} photos")
   return save_figure(figure, path)
 
 
@@ -125,12 +129,13 @@ def loss_curve(
   return save_figure(figure, path)
 
 
-def _draw_accuracy_curve(axes: "Axes", ranks: np.ndarray, gallery_size: int) -> None:
+def _draw_accuracy_curve(axes: "Axes", ranks: np.ndarray, chance: np.ndarray, what: str) -> None:
+  gallery_size = len(chance)
   cuts = np.arange(1, gallery_size + 1)
   found = np.searchsorted(np.sort(ranks), cuts, side="right") / len(ranks)
-  axes.plot(cuts, 100 * cuts / gallery_size, "--", color=FAINT, linewidth=1.2, label="chance")
+  axes.plot(cuts, 100 * chance, "--", color=FAINT, linewidth=1.2, label="chance")
   axes.plot(cuts, 100 * found, color=ACCENT, linewidth=2, label="measured")
-  axes.fill_between(cuts, 100 * found, 100 * cuts / gallery_size, color=ACCENT, alpha=0.08)
+  axes.fill_between(cuts, 100 * found, 100 * chance, color=ACCENT, alpha=0.08)
   cuts = [k for k in (1, 5, 10) if k <= gallery_size]
   axes.plot(cuts, [100 * found[k - 1] for k in cuts], "o", color=ACCENT, markersize=5)
   figures = [f"Acc@{k}  {100 * found[k - 1]:.1f} %" for k in cuts]
@@ -142,24 +147,28 @@ def _draw_accuracy_curve(axes: "Axes", ranks: np.ndarray, gallery_size: int) -> 
   axes.minorticks_off()
   axes.set_ylim(0, 104)
   axes.legend(frameon=False, fontsize=9, loc="center" if found[:3].max() > 0.6 else "upper left")
-  finish_axes(axes, "K", "right photo among the first K, %")
+  finish_axes(axes, "K", f"{what} among the first K, %")
 
 
-def _draw_rank_bars(axes: "Axes", ranks: np.ndarray, gallery_size: int) -> None:
-  num_bins = min(gallery_size, 25)
-  edges = np.linspace(0.5, gallery_size + 0.5, num_bins + 1)
+def _draw_rank_bars(
+  axes: "Axes", ranks: np.ndarray, chance: np.ndarray, last: int, what: str
+) -> None:
+  num_bins = min(last, 25)
+  edges = np.linspace(0.5, last + 0.5, num_bins + 1)
   counts, _ = np.histogram(ranks, edges)
   axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=ACCENT, edgecolor="white")
-  chance, median = len(ranks) / num_bins, np.median(ranks)
-  axes.axhline(chance, color=FAINT, linestyle="--", linewidth=1.2, label="chance")
+  below = np.interp(edges - 0.5, np.arange(len(chance) + 1), [0, *chance])
+  expected, median = len(ranks) * np.diff(below), np.median(ranks)
+  axes.stairs(expected, edges, color=FAINT, linestyle="--", linewidth=1.2, label="chance")
   axes.axvline(median, color=INK, linewidth=1.2, label="median")
-  axes.set_title(f"median rank {median:g} of {gallery_size}", fontsize=9.5, color=INK, loc="left")
-  axes.set_xlim(0.5, gallery_size + 0.5)
-  axes.set_ylim(0, 1.25 * max(counts.max(), chance))  # the legend stands above the bars
+  text = f"median rank {median:g} of {len(chance)}"
+  axes.set_title(text, fontsize=9.5, color=INK, loc="left")
+  axes.set_xlim(0.5, last + 0.5)
+  axes.set_ylim(0, 1.25 * max(counts.max(), expected.max()))  # the legend stands above the bars
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.yaxis.get_major_locator().set_params(integer=True)
   axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
-  finish_axes(axes, "rank of the right photo", "sketches")
+  finish_axes(axes, f"rank of the {what}", "sketches")
 
 
 def _draw_loss(axes: "Axes", steps: np.ndarray, losses: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from sbir.drawing import (
   ACCENT,
@@ -147,7 +147,8 @@ def class_bars(
   places = np.arange(len(order))
   axes.barh(places, np.nan_to_num(bars[order]), height=0.72, color=ACCENT, alpha=0.85, label=main)
   for (name, dots), colour in zip(others, DOTS, strict=False):
-    axes.plot(dots[order], places, "o", color=colour, markersize=5, label=name, mec="white")
+    look = {"color": colour, "markersize": 5, "mec": "white", "clip_on": False}
+    axes.plot(dots[order], places, "o", label=name, **look)
   for name, value in (chance or {}).items():
     colour = INK if name == main else DOTS[0]
     axes.axvline(100 * value, color=colour, linestyle=":", linewidth=1.4, label=f"{name}, chance")
@@ -175,11 +176,13 @@ def embedding_map(
   label: Shaped[np.ndarray, "n"],
   is_query: Bool[np.ndarray, "n"],
   *,
+  links: Int[np.ndarray, "l 2"] | None = None,
   title: str = "",
 ) -> Path:
   """Writes points in the plane: the colour is the class, dots are photos, crosses are sketches.
 
-  Each class is named in the middle of its points. The axes have no unit.
+  Each class is named in the middle of its points. The axes have no unit. `links` are pairs of
+  points that a faint line joins.
 
   Raises: UserError if the lists are not of one length, or empty.
   """
@@ -190,6 +193,8 @@ def embedding_map(
   axes = figure.subplots()
   size = float(np.clip(9000 / len(points), 6, 40))
   colours = np.array([COLOURS[i % len(COLOURS)] for i in range(len(names))])[which]
+  for ends in () if links is None else links:
+    axes.plot(*points[ends].T, color=colours[ends[0]], linewidth=0.7, alpha=0.35, zorder=0)
   photos, sketches = ~np.asarray(is_query), np.asarray(is_query)
   axes.scatter(*points[photos].T, s=size, c=colours[photos], alpha=0.55, linewidths=0)
   axes.scatter(*points[sketches].T, s=2 * size, c=colours[sketches], marker="x", linewidths=1.1)

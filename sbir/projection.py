@@ -25,6 +25,14 @@ class Projection(NamedTuple):
     rows = self.row[self.is_query], self.row[~self.is_query]
     return np.concatenate([np.asarray(query_label)[rows[0]], np.asarray(gallery_label)[rows[1]]])
 
+  def links(self, target: Int[np.ndarray, "q"]) -> Int[np.ndarray, "l 2"]:
+    """Returns the points (sketch, photo) to be joined, those that are both shown; `target` is the
+    gallery row that belongs to each query."""
+    place_of = {int(row): i for i, row in enumerate(self.row) if not self.is_query[i]}
+    queries = [(i, int(target[self.row[i]])) for i in np.flatnonzero(self.is_query)]
+    found = [(i, place_of[row]) for i, row in queries if row in place_of]
+    return np.array(found, int).reshape(-1, 2)
+
 
 def project(
   query: Shaped[np.ndarray, "q d"],
@@ -41,6 +49,7 @@ def project(
   Raises: UserError on embeddings that are not finite or not of one width.
   """
   from sklearn.manifold import TSNE
+  from threadpoolctl import threadpool_limits
 
   embedded = prepare(query, gallery)
   rng = np.random.default_rng(seed)
@@ -57,7 +66,9 @@ def project(
   start = "pca" if min(both.shape) >= 2 and (both != both[0]).any() else "random"
   method = TSNE(perplexity=perplexity, init=start, random_state=seed, max_iter=STEPS)
   is_query = np.arange(len(both)) < num_queries
-  return Projection(method.fit_transform(both), is_query, np.concatenate([query_row, gallery_row]))
+  with threadpool_limits(1):  # more wait for each other: 448 points beside another job 9 s, not 2
+    points = method.fit_transform(both)
+  return Projection(points, is_query, np.concatenate([query_row, gallery_row]))
 
 
 def _share(num_queries: int, num_gallery: int, max_points: int) -> int:

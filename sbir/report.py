@@ -20,14 +20,20 @@ def table(report: InstanceReport) -> str:
     f"protocol {report.protocol}: {PROTOCOLS[report.protocol]}",
     f"{'':24}{'measured':>10}{'95 % interval':>18}{'chance':>10}",
   ]
+  for label, value, interval, chance in metric_rows(report):
+    lines.append(f"{label:<24}{value:>8} %{interval:>18}{chance:>8} %")
+  return "\n".join(lines + [f"note: {note}" for note in report.warnings]) + "\n"
+
+
+def metric_rows(report: InstanceReport) -> list[tuple[str, str, str, str]]:
+  """Returns (metric, measured, 95 % interval, chance) in per cent, as text."""
+  rows = []
   for name, value in report.metrics.items():
     low, high = report.intervals.get(name, (None, None))
     interval = "" if low is None else f"{100 * low:.1f} - {100 * high:.1f}"
     label = name.replace("acc@", "Acc@").replace("_", " ")
-    lines.append(
-      f"{label:<24}{100 * value:>8.1f} %{interval:>18}{100 * report.chance[name]:>8.1f} %"
-    )
-  return "\n".join(lines + [f"note: {note}" for note in report.warnings]) + "\n"
+    rows.append((label, f"{100 * value:.1f}", interval, f"{100 * report.chance[name]:.1f}"))
+  return rows
 
 
 def csv_text(report: InstanceReport) -> str:

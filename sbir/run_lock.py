@@ -20,13 +20,13 @@ DEAD_SECONDS = 300.0  # on another machine, without a sign for so long: dead
 
 
 @contextlib.contextmanager
-def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def locked(workdir: str | os.PathLike[str], name: str = "workdir") -> Iterator[None]:
   """Holds the run folder for this process; one that it had to make goes if nothing else is in it.
 
   The lock names host and process, and is touched again and again. It is stale, and taken over, when
   no such process runs on this host any more, or a foreign one has not touched it for DEAD_SECONDS.
   A store has no way to write only what is not there: two that begin within the same moment there
-  are not told apart.
+  are not told apart. `name` stands before the folder in messages.
 
   Raises: UserError if a living process holds it, or nothing can be written there.
   """
@@ -34,11 +34,11 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
   is_new = not path.parent.exists()
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _take_in_store(path) if is_remote(path) else _take(path)
+    _take_in_store(path, name) if is_remote(path) else _take(path, name)
   except OSError as error:
     raise UserError(
-      f"workdir {workdir} cannot be locked: {path} cannot be written ({error.strerror}); make "
-      "room, or use another --workdir"
+      f"{name} {workdir} cannot be locked: {path} cannot be written ({error.strerror}); make "
+      f"room, or use another --{name}"
     ) from None
   stop = threading.Event()
   beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
@@ -55,24 +55,24 @@ def locked(workdir: str | os.PathLike[str]) -> Iterator[None]:
         path.parent.rmdir()
 
 
-def _take(path: Path) -> None:
+def _take(path: Path, name: str) -> None:
   own = path.with_name(f".{NAME}.{socket.gethostname()}.{os.getpid()}")
   own.write_text(json.dumps(_me()) + "\n")
   try:
     while not _placed(own, path):
-      owner = _dead_owner(path)
+      owner = _dead_owner(path, name)
       _remove_stale(path, owner)
   finally:
     own.unlink(missing_ok=True)
 
 
-def _take_in_store(path: Path) -> None:
-  if _dead_owner(path) is not None:
+def _take_in_store(path: Path, name: str) -> None:
+  if _dead_owner(path, name) is not None:
     progress.say(f"{path}: left by a process that is gone; taken over")
   path.write_text(json.dumps(_me()) + "\n")
 
 
-def _dead_owner(path: Path) -> dict[str, Any] | None:
+def _dead_owner(path: Path, name: str) -> dict[str, Any] | None:
   """Returns whose lock it is, None if it says nothing of use.
 
   Raises: UserError if that one lives.
@@ -80,7 +80,7 @@ def _dead_owner(path: Path) -> dict[str, Any] | None:
   owner = _owner(path)
   if owner is not None and not _is_dead(owner, path):
     raise UserError(
-      f"workdir {path.parent} is in use by process {owner['pid']} on {owner['host']}, expected "
+      f"{name} {path.parent} is in use by process {owner['pid']} on {owner['host']}, expected "
       f"none; wait for it, or stop it (if there is none such, delete {path})"
     )
   return owner

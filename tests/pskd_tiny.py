@@ -51,6 +51,7 @@ class Pooled(nn.Module):
     b = len(images)
     regions = images.reshape(b, 4, IMAGE // 4, 4, IMAGE // 4, 3).mean((2, 4)).reshape(b, -1)
     tokens = jnp.tanh(nn.Dense(2 * WIDTH, name="both")(regions))
+    self.sow("intermediates", "weights", jnp.full((b, 1, 2, 2 + 16), 1 / 18))
     return tokens[:, :WIDTH], tokens[:, WIDTH:]
 
 

@@ -24,7 +24,7 @@ touch pip/__init__.py
 
 KNOWN = "setup knows only --accelerator NAME, --with NAME and --dev, not"
 ACCELERATOR = "--accelerator does not know"
-COMMANDS = "setup, demo, train, test, bench, local, slurm, tpu, k8s, help"
+COMMANDS = "setup, demo, train, serve, test, bench, local, slurm, tpu, k8s, help"
 PIP = "install --no-input --disable-pip-version-check --progress-bar off"
 
 
@@ -96,6 +96,25 @@ def test_continuous_integration_calls_the_test_command_and_nothing_else(clone):
   assert result.stdout == "called: test\n"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_continuous_integration_installs_a_browser_where_there_is_none(clone, fails):
+  (clone / "launch.sh").write_text('#!/bin/bash\necho "called: $*"\n')
+  (clone / "bin").mkdir()
+  apt = clone / "bin/apt-get"
+  apt.write_text(f'#!/bin/sh\necho "$@" >>{clone}/apt.txt\nexit {int(fails)}\n')
+  apt.chmod(0o755)
+  for name in ("bash", "dirname", "timeout"):
+    (clone / "bin" / name).symlink_to(shutil.which(name))
+  result = subprocess.run(
+    [clone / ".ci/run"], env={"PATH": f"{clone}/bin"}, capture_output=True, text=True
+  )
+  assert result.stdout == "called: test\n", result.stderr
+  assert ("tests in a browser are skipped" in result.stderr) == fails
+  asked = (clone / "apt.txt").read_text().splitlines()
+  install = "install -y --no-install-recommends chromium chromium-driver"
+  assert asked == (["update"] if fails else ["update", install])
+
+
 def test_an_interpreter_that_is_too_old_is_named(clone):
   old = clone / "old-python"
   old.write_text(
@@ -130,6 +149,7 @@ def test_set_up_happens_once(clone):
 
 BASE = "-r requirements.txt"
 HUB = "-r requirements-hub.txt -c requirements.txt"
+SEARCH = "-r requirements-search.txt -c requirements.txt"
 EXPORT = "-r requirements-export.txt --no-deps"
 CUDA = "-r requirements-cuda.txt -c requirements.txt"
 TPU = "-r requirements-tpu.txt -c requirements.txt"
@@ -186,14 +206,33 @@ def test_an_extra_that_could_not_be_installed_is_tried_again(clone):
 
 
 def test_what_ours_is_compared_with_has_an_environment_of_its_own(clone):
+  (clone / "requirements-search.txt").write_text("# nothing\n")
   first = launch(clone, "bench", "vit_forward")
   assert first.stdout == "['--compare', 'torch', 'vit_forward']\n", first.stderr
-  assert pip_calls(clone) == [BASE, "-r requirements-bench.txt"]
+  assert pip_calls(clone) == [BASE, SEARCH, "-r requirements-bench.txt"]
   pip = next(clone.glob(".venv-bench/lib/*/site-packages/pip"))
   assert pip.is_dir() and "making .venv-bench" in first.stderr
   assert launch(clone, "bench").stderr == ""
   shutil.rmtree(pip)
   assert "making .venv-bench" in launch(clone, "bench").stderr
+
+
+@pytest.mark.parametrize(
+  ("arguments", "more"),
+  [
+    (["demo"], []),
+    (["--index", "i"], []),
+    (["--index", "milvus://h:1/c"], ["-r requirements-milvus.txt -c requirements.txt"]),
+  ],
+)
+def test_serve_brings_what_the_page_needs(clone, arguments, more):
+  (clone / "sbir/serve.py").write_text("import sys; print(sys.argv[1:])")
+  for name in ("search", "serve", "milvus"):
+    (clone / f"requirements-{name}.txt").write_text("# nothing\n")
+  assert launch(clone, "serve", *arguments).stdout == f"{arguments}\n"
+  search = "-r requirements-search.txt -c requirements.txt"
+  assert pip_calls(clone) == [BASE, search, "-r requirements-serve.txt --no-deps", *more]
+  assert launch(clone, "serve", *arguments).stderr == ""
 
 
 def test_new_requirements_are_installed_into_the_same_venv(clone):

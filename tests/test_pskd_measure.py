@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pskd import stages
+from pskd import measure, stages
 from pskd.measure import evaluate_network
 from pskd.model import Head, TwoTokenNet
 from pskd.stages import train_stage
@@ -37,9 +37,10 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(made, tmp_path):
+def evaluate(made, tmp_path, monkeypatch):
   """Returns evaluate(settings) -> (the report, what evaluation.json says it is about, arrays)."""
   data, run = made
+  monkeypatch.setattr(measure, "write_page", lambda *_, **__: None)  # of what it takes the time
 
   def measured(**settings):
     keys = {**data, "model": str(run), **{k.replace("_", ".", 1): v for k, v in settings.items()}}

@@ -123,12 +123,15 @@ def test_both_stages_were_trained_while_no_image_of_a_test_class_could_be_read(f
     assert config["classes"] == list(SEEN)
 
 
+PICTURES = ("grid", "ranks", "classes", "attention", "partial", "map", "prototypes")
+
+
 # --- what an evaluation leaves --------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_an_evaluation_leaves_a_report_numbers_lists_pictures_and_embeddings(folder):
-  pictures = {f"{name}.png" for name in ("grid", "classes", "prototypes", "map")}
+  pictures = {f"{name}.png" for name in PICTURES}
   numbers = {f"evaluation{ending}" for ending in (".json", ".txt", "_queries.csv", "_classes.csv")}
   there = {path.name for path in (folder / "evaluation").iterdir()}
   assert there == pictures | numbers | {
@@ -169,5 +172,5 @@ def test_the_saved_embeddings_give_the_same_figures_to_the_tool_that_measures_an
 @pytest.mark.slow
 def test_the_report_is_one_file_that_needs_no_other(folder):
   page = (folder / "evaluation" / "report.html").read_text()
-  assert page.count('src="data:image/png;base64,') == 4
+  assert page.count('src="data:image/png;base64,') == len(PICTURES)
   assert 'src="http' not in page and 'href="http' not in page

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from itertools import islice
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sbir import cli
+from sbir.data.partial_sketch import GUESSED
 from sbir.data.pipeline import train_batches
 from sbir.data.prepare import prepare
 from sbir.logs import read_metrics
@@ -25,6 +27,7 @@ from xmodal.stages import open_split, train_stage
 
 STAGES = ("teacher", "photo_student", "sketch_student", "baseline")
 STEPS = 60
+PICTURES = tuple(f"{name}.png" for name in ("grid", "ranks", "attention", "partial", "map"))
 BY_HEART = {  # nothing drawn at random: what is to be learnt is the same at every step
   **TINY,
   "steps": STEPS,
@@ -100,12 +103,28 @@ def test_an_evaluation_leaves_numbers_text_list_and_pictures(run):
   assert {path.name for path in folder.iterdir()} == names | {
     "config.json",
     "versions.json",
-    "grid.png",
-    "ranks.png",
+    "report.html",
+    *PICTURES,
   }
-  for picture in ("grid.png", "ranks.png"):
+  for picture in PICTURES:
     with Image.open(folder / picture) as image:
       assert min(image.size) > 100
+
+
+@pytest.mark.slow
+def test_the_page_of_an_evaluation_holds_all_its_pictures_and_says_how_sketches_were_cut(run):
+  page = (run[0] / "evaluation" / "report.html").read_text()
+  assert page.count("data:image/png;base64,") == len(PICTURES)
+  headings = re.findall(r"<h2[^>]*>([^<]*)", page)
+  assert headings == [
+    "What was measured",
+    "How well",
+    "What is found",
+    "Where it looks",
+    "Sketches in part",
+    "The space",
+  ]
+  assert GUESSED in page and "arXiv:2203.02053" in page
 
 
 @pytest.mark.slow
@@ -229,5 +248,5 @@ def test_the_demo_ends_with_one_json_object_on_its_last_line(tmp_path):
   assert 0 <= last["acc@1"] <= last["acc@5"] <= last["acc@10"] <= 1
   for row in ("chance", "untrained students", "photo + sketch students", "teacher, sees both"):
     assert f"\n{row}" in done.stdout
-  grid = next(line for line in done.stdout.splitlines() if line.startswith("picture:"))
-  assert grid.split()[1] == str(tmp_path / "demo" / "evaluation" / "grid.png")
+  report = next(line for line in done.stdout.splitlines() if line.startswith("report:"))
+  assert report.split()[1] == str(tmp_path / "demo" / "evaluation" / "report.html")

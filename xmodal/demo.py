@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
   }
   print(f"\n{report.queries} sketches, each asked against {report.gallery} unseen photos")
   print(format_rows(rows))
-  print(f"\npicture:    {place(workdir) / 'evaluation' / 'grid.png'}")
+  print(f"\nreport:     {place(workdir) / 'evaluation' / 'report.html'}")
   print(f"package:    {place(workdir) / pipeline.PACKAGE}")
   print(f"run folder: {workdir}")
   if as_json:

@@ -1,17 +1,21 @@
 """The two halves of a search: a photo encoder and a sketch encoder, of a run or of a package."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from sbir import checkpoint, hub, trees
 from sbir.data.pipeline import eval_batches
 from sbir.data.records import photo_indices, sketch_indices
 from sbir.data.resized import ResizedSource
-from sbir.embed import embed_images
+from sbir.embed import embed_images, in_batches
 from sbir.mesh import put_replicated
+from sbir.nn.class_attention import class_attention
 from sbir.nn.losses import l2_normalise
 from sbir.package_folder import FILES, Package, is_package, read_package
 from sbir.processes import share
@@ -20,6 +24,8 @@ from xmodal.fusion import Student
 from xmodal.packaged import build_pair, build_student, student_of
 from xmodal.stages import describe, make_student, read_run
 from xmodal.views import Recipe, plain_view
+
+BATCH_SIZE = 32  # of what one process computes by itself
 
 
 class Encoder:
@@ -49,6 +55,27 @@ class Encoder:
     )
     desc = {"photo": "embed photos", "sketch": "embed sketches"}[self.modality]
     return embed_images(lambda x: apply(params, x), batches, indices, mesh=mesh, desc=desc)
+
+  def embed_squares(self, squares: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n d"]:
+    """Returns the unit vectors of square images, computed by this process alone."""
+    return in_batches(self._own_vectors, squares, BATCH_SIZE)
+
+  def attention(self, squares: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n p"]:
+    """Returns the shares of the class token's attention in the last block, in the same way."""
+    return in_batches(self._own_attention, squares, BATCH_SIZE)
+
+  @functools.cached_property
+  def _own_vectors(self) -> Callable[[jax.Array], jax.Array]:
+    params = {"params": jax.tree.map(np.asarray, self.params)}
+    return jax.jit(lambda images: l2_normalise(self.model.apply(params, self._view(images))))
+
+  @functools.cached_property
+  def _own_attention(self) -> Callable[[jax.Array], jax.Array]:
+    params = jax.tree.map(np.asarray, self.params)
+    return jax.jit(lambda images: class_attention(self.model, params, self._view(images)))
+
+  def _view(self, images: jax.Array) -> jax.Array:
+    return plain_view(images, Recipe(**self.config.augment))
 
   def untrained(self, seed: int) -> "Encoder":
     """Returns the same network with fresh random weights: what it finds without any training."""

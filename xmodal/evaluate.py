@@ -9,7 +9,8 @@ authors' own weights are measured, after python -m sbir.convert.
 
 Every test sketch is asked against all test photos (--config.protocol=full). The authors' script
 asks otherwise: --config.protocol=released (a batch of 16 photos), or one_per_class for Sketchy.
-The folder then holds evaluation.json, .txt and .csv (one line a query), grid.png and ranks.png.
+The folder then holds report.html with all numbers and pictures in one file, evaluation.json, .txt
+and .csv (one line a query), and the pictures as PNG.
 """
 
 import sys

@@ -8,16 +8,18 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from sbir import plots, processes, run_folder
+from sbir import processes, run_folder
 from sbir.data.records import fingerprint, photo_indices, sketch_indices
 from sbir.data.resized import ResizedSource
-from sbir.instances import InstanceReport, best_typical_worst, evaluate_instances
+from sbir.instances import InstanceReport, evaluate_instances
 from sbir.mesh import make_mesh
 from sbir.places import place
 from sbir.report import save_report
+from sbir.report_extras import Network
 from sbir.types import UserError
 from xmodal.checks import check_evaluation
 from xmodal.encoders import Encoder, load_encoder
+from xmodal.pictures import write_page
 from xmodal.stages import open_split
 
 
@@ -40,7 +42,22 @@ def evaluate_encoders(config: ConfigDict, workdir: str | Path) -> InstanceReport
   def save() -> None:
     run_folder.open_run(workdir, config)
     save_report(report, workdir, about=about(config, source))
-    draw(report, source, workdir, rows=config.grid_rows)
+    write_page(
+      place(workdir),
+      report,
+      source,
+      embedded,
+      Network(
+        encoders["sketch"].embed_squares,
+        encoders["photo"].embed_squares,
+        encoders["sketch"].attention,
+        encoders["photo"].attention,
+      ),
+      about(config, source),
+      data=config.data.to_dict(),
+      rows=config.grid_rows,
+      seed=config.seed,
+    )
 
   processes.on_first(save)
   return report
@@ -75,29 +92,6 @@ def about(config: Mapping[str, Any], source: ResizedSource) -> dict[str, str]:
     "data": f"{config['data']['name']} ({config['data']['source']})",
     "split": f"test, SHA-256 {fingerprint(source.records)}",
   }
-
-
-def draw(report: InstanceReport, source: ResizedSource, workdir: str | Path, *, rows: int) -> Path:
-  """Writes grid.png and ranks.png into `workdir`; returns the path of the grid."""
-  photo_of, sketch_of = photo_indices(source), sketch_indices(source)
-  picked = best_typical_worst(report.ranks, rows)
-  nearest = [[row for row in report.nearest_rows[i] if row >= 0] for i in picked]
-  targets = report.target_rows[picked]
-  places = [
-    row.index(target) if target in row else None
-    for row, target in zip(nearest, targets, strict=True)
-  ]
-  plots.rank_histogram(place(workdir) / "ranks.png", report.ranks, report.gallery)
-  return plots.retrieval_grid(
-    place(workdir) / "grid.png",
-    [source.image(sketch_of[report.query_rows[i]]) for i in picked],
-    [[source.image(photo_of[row]) for row in found] for found in nearest],
-    places,
-    ranks=report.ranks[picked],
-    gallery_size=report.gallery,
-    right=[source.image(photo_of[target]) for target in targets],
-    title=f"Acc@1 {report.metrics['acc@1']:.3f}, Acc@10 {report.metrics['acc@10']:.3f}",
-  )
 
 
 def _test_split(config: ConfigDict, encoders: Mapping[str, Encoder]) -> ResizedSource:

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
-from sbir.network import Images, Network, Outputs, blank, for_each
+from sbir.network import Attention, Images, Network, Outputs, blank, for_each
 from sbir.network_config import ENCODER, LAYER, check_network, make_encoder
+from sbir.nn.class_attention import class_attention
 from sbir.types import Params, UserError
 from xmodal.fusion import Fusion, Student, Teacher
 
@@ -23,7 +24,8 @@ PAIR = {name: {"encoder": ENCODER, "embed_dim": LAYER} for name in MODALITIES}
 
 
 def build_teacher(network: Mapping[str, Any]) -> Network:
-  """Returns a teacher: photos and sketches together, outputs "photo" and "sketch" fused.
+  """Returns a teacher: photos and sketches together, outputs "photo" and "sketch" fused. Its
+  attention is that of its two encoders, each of which sees its own image alone.
 
   Raises: UserError naming what is wrong in `network`.
   """
@@ -43,7 +45,12 @@ def build_teacher(network: Mapping[str, Any]) -> Network:
     fused = model.apply({"params": params}, images["photo"], images["sketch"])
     return dict(zip(MODALITIES, fused, strict=True))
 
-  return Network(init, forward, MODALITIES, together=True)
+  def attention(params: Params, images: Images) -> Attention:
+    ways = {"photo": Teacher.encode_photo, "sketch": Teacher.encode_sketch}
+    look = lambda name: class_attention(model, params, images[name], method=ways[name])
+    return {name: look(name) for name in images}
+
+  return Network(init, forward, attention, MODALITIES, together=True)
 
 
 def build_student(network: Mapping[str, Any]) -> Network:
@@ -61,7 +68,10 @@ def build_student(network: Mapping[str, Any]) -> Network:
     embed = lambda pixels: {"embedding": model.apply({"params": params}, pixels)}
     return for_each(images, embed, "embedding")
 
-  return Network(init, forward, MODALITIES if modality == "either" else (modality,))
+  def attention(params: Params, images: Images) -> Attention:
+    return {name: class_attention(model, params, pixels) for name, pixels in images.items()}
+
+  return Network(init, forward, attention, MODALITIES if modality == "either" else (modality,))
 
 
 def build_pair(network: Mapping[str, Any]) -> Network:
@@ -89,7 +99,11 @@ def build_pair(network: Mapping[str, Any]) -> Network:
     embed = lambda name: models[name].apply({"params": params[name]}, images[name])
     return {name: embed(name) for name in images}
 
-  return Network(init, forward, MODALITIES)
+  def attention(params: Params, images: Images) -> Attention:
+    look = lambda name: class_attention(models[name], params[name], images[name])
+    return {name: look(name) for name in images}
+
+  return Network(init, forward, attention, MODALITIES)
 
 
 def student_of(network: Mapping[str, Any]) -> Student:

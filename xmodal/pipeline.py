@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 
   report = run(*request)
   print(table(report), end="")
-  print(f"pictures and lists: {place(request.workdir) / 'evaluation'}")
+  print(f"report: {place(request.workdir) / 'evaluation' / 'report.html'}")
   print(f"package of both students: {place(request.workdir) / PACKAGE}")
 
 

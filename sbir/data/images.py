@@ -43,7 +43,13 @@ def is_image_name(name: str) -> bool:
   return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def decode(image: bytes | str | os.PathLike, name: str = "", *, at_least: int = 0) -> RGB:
+def decode(
+  image: bytes | str | os.PathLike,
+  name: str = "",
+  *,
+  at_least: int = 0,
+  max_pixels: int = MAX_PIXELS,
+) -> RGB:
   """Returns an encoded image, or the image at a path, as RGB in 0..255.
 
   Turned upright as its EXIF orientation says. 16-bit gray is scaled (65535 -> 255), not clipped or
@@ -52,14 +58,14 @@ def decode(image: bytes | str | os.PathLike, name: str = "", *, at_least: int = 
   their path. With `at_least` a JPEG may come out at a half, a quarter or an eighth of its size, so
   long as both sides have that many pixels: libjpeg then never makes those that would be averaged
   away (4000 x 4000 to 224: 23 ms instead of 220).
-  Raises: UserError if the file is missing, not an image, truncated, empty, or above MAX_PIXELS,
+  Raises: UserError if the file is missing, not an image, truncated, empty, or above `max_pixels`,
   MAX_SIDE, MAX_BYTES or MAX_SCANS.
   """
   data, name = _read(image, name)
   _refuse_scans(data, name)
   try:
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-      _refuse_size(opened.size, name)
+      _refuse_size(opened.size, name, max_pixels)
       return _to_rgb(ImageOps.exif_transpose(_loaded(opened, at_least)), name)
   except UserError:
     raise
@@ -134,6 +140,13 @@ def stretch(image: RGB, height: int, width: int) -> RGB:
   return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def as_jpeg(image: RGB, quality: int = 80) -> bytes:
+  """Returns the image as a JPEG file."""
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, "JPEG", quality=quality)
+  return file.getvalue()
+
+
 def _read(image: bytes | str | os.PathLike, name: str) -> tuple[bytes, str]:
   if isinstance(image, bytes):
     return image, name or "image"
@@ -157,13 +170,13 @@ def _unreadable(name: str, data: bytes, reason: str) -> UserError:
   )
 
 
-def _refuse_size(size: tuple[int, int], name: str) -> None:
+def _refuse_size(size: tuple[int, int], name: str, max_pixels: int = MAX_PIXELS) -> None:
   width, height = size
   if not min(size):
     raise UserError(f"{name}: {width} x {height} pixels, expected at least one; remove it")
-  if width * height > MAX_PIXELS or max(size) > MAX_SIDE:
+  if width * height > max_pixels or max(size) > MAX_SIDE:
     raise UserError(
-      f"{name}: {width} x {height} pixels, expected at most {MAX_PIXELS} in all and {MAX_SIDE} a "
+      f"{name}: {width} x {height} pixels, expected at most {max_pixels} in all and {MAX_SIDE} a "
       "side; scale it down"
     )
 

@@ -9,6 +9,7 @@ its own, and is the same bit for bit in any order, in any process, however many 
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +18,11 @@ from jaxtyping import UInt8
 from sbir.data.records import PHOTO, SKETCH, SPLITS, Record, stamp_of
 from sbir.data.synthetic_objects import KINDS, make_object
 from sbir.data.synthetic_photo import render_photo
-from sbir.data.synthetic_sketch import render_sketch
+from sbir.data.synthetic_sketch import render_in_part, render_sketch
 from sbir.types import UserError
 
 CATEGORIES = tuple(sorted(KINDS))
+SIZE = 64  # pixels, unless another is asked for
 SHAPE, LOOK, FIRST_SKETCH = 0, 1, 2  # what a generator is for
 
 
@@ -77,6 +79,18 @@ class Synthetic:
     return stamp_of(self.records, self.seed, self.size, *drawn)
 
 
+def sketch_in_part(
+  key: str, shares: Sequence[float], *, seed: int, size: int = SIZE
+) -> list[UInt8[np.ndarray, "size size 3"]]:
+  """Returns the sketch whose record has this key with its first strokes alone, for each of `shares`
+  (0..1) of them."""
+  split, _, category, name = key.split("/")
+  number, sketch = name.removesuffix(".png").split("-")
+  recipe = Recipe(split, category, int(number), int(sketch))
+  parts = make_object(category, recipe.generator(seed, SHAPE))
+  return render_in_part(parts, recipe.generator(seed, FIRST_SKETCH + int(sketch)), size, shares)
+
+
 def open_synthetic(
   split: str,
   *,
@@ -84,7 +98,7 @@ def open_synthetic(
   num_train: int = 400,
   num_test: int = 112,
   num_sketches: int = 3,
-  size: int = 64,
+  size: int = SIZE,
 ) -> Synthetic:
   """Returns the "train" or "test" split: that many photos, each with `num_sketches` sketches.
 

@@ -5,7 +5,7 @@ the whole drawing a little, shakes along each stroke, presses harder and softer,
 corners or runs past them, lifts the pen now and then, and may forget a minor part.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,8 +39,31 @@ def render_sketch(
   parts: list[Part], rng: np.random.Generator, size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
   """Returns a sketch of the object by a hand drawn from `rng`: dark strokes on white."""
+  return _on_paper(_shapes(parts, rng), size)
+
+
+def render_in_part(
+  parts: list[Part], rng: np.random.Generator, size: int, shares: Sequence[float]
+) -> list[UInt8[np.ndarray, "size size 3"]]:
+  """Returns the same sketch with its first strokes alone, for each of `shares` (0..1) of them.
+
+  Every stroke lies where it does in the whole sketch, and nothing shows that a part in front hides
+  there.
+  """
+  shapes = _shapes(parts, rng)
+  strokes = [i for i, (_, grey) in enumerate(shapes) if grey != PAPER]
+  late = [set(strokes[int(np.ceil(share * len(strokes))) :]) for share in shares]
+  return [
+    _on_paper([shape for i, shape in enumerate(shapes) if i not in left], size) for left in late
+  ]
+
+
+def _shapes(parts: list[Part], rng: np.random.Generator) -> list[tuple[Path, int]]:
   hand = draw_hand(rng)
-  shapes = [shape for part in remembered(parts, rng) for shape in inked(part, hand, rng)]
+  return [shape for part in remembered(parts, rng) for shape in inked(part, hand, rng)]
+
+
+def _on_paper(shapes: list[tuple[Path, int]], size: int) -> UInt8[np.ndarray, "size size 3"]:
   return np.repeat(drawn(shapes, size, paper=PAPER)[..., None], 3, axis=2)
 
 

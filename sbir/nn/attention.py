@@ -32,6 +32,18 @@ def attend(
   return out.reshape(query.shape)
 
 
+def attention_weights(
+  query: Float[Array, "b q d"], key: Float[Array, "b k d"], num_heads: int
+) -> Float[Array, "b h q k"]:
+  """Returns the softmax by which `attend` mixes the values, in float32: to look at, not to train.
+
+  What trains never holds them all; so they are computed a second time where they are asked for.
+  """
+  query, key = (x.reshape(*x.shape[:2], num_heads, -1) for x in (query, key))
+  scores = jnp.einsum("bqhe,bkhe->bhqk", query, key, preferred_element_type=jnp.float32)
+  return jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1)
+
+
 def _head_by_head(
   query: Float[Array, "b q h e"],
   key: Float[Array, "b k h e"],
@@ -85,7 +97,11 @@ def _fits_cudnn(query: Float[Array, "b q h e"], mask: Bool[Array, "b 1 1 k"] | N
 
 
 class SelfAttention(nn.Module):
-  """Self-attention with one fused query-key-value projection, biased, as in timm."""
+  """Self-attention with one fused query-key-value projection, biased, as in timm.
+
+  Its weights are sown as "weights" into the collection "intermediates" if that is mutable; else
+  they are not computed, nor even traced.
+  """
 
   num_heads: int
   dtype: jnp.dtype = jnp.float32
@@ -98,5 +114,8 @@ class SelfAttention(nn.Module):
     width = tokens.shape[-1]
     qkv = per_token(nn.Dense(3 * width, dtype=self.dtype, name="qkv"), tokens)
     query, key, value = jnp.split(qkv, 3, axis=-1)
-    mixed = attend(query[:, :num_out], key, value, self.num_heads)
+    query = query[:, :num_out]
+    if self.is_mutable_collection("intermediates"):
+      self.sow("intermediates", "weights", attention_weights(query, key, self.num_heads))
+    mixed = attend(query, key, value, self.num_heads)
     return per_token(nn.Dense(width, dtype=self.dtype, name="out"), mixed)
