@@ -33,10 +33,11 @@ usage: ./launch.sh COMMAND [ARGUMENTS]
   slurm ... -- MAIN ARGS...              the same on a SLURM cluster, the workers of a TPU pod, or
   tpu ... -- MAIN ARGS...                Kubernetes; each explains itself with --help, and shows
   k8s ... -- MAIN ARGS...                with --dry-run what it would hand over
-  setup [--accelerator cpu|cuda|tpu] [--with hub|export|remote]... [--dev]
+  setup [--accelerator cpu|cuda|tpu] [--with hub|export|remote|search|milvus]... [--dev]
                                          only make .venv (cuda, tpu: with what jax needs there, kept
                                          from then on; hub: for places on the Hugging Face hub;
-                                         export: for ONNX; --dev: both, and what the tests need)
+                                         export: for ONNX; search, milvus: to search your own
+                                         photos; --dev: all of them, and what the tests need)
   help                                   this text
 
 Every command sets up .venv first if it is missing, half-made, or older than the requirement files.
@@ -285,6 +286,7 @@ main() {
       run_tests "$@"
       ;;
     bench)
+      EXTRAS=search
       setup
       setup_bench
       run_python -m benchmarks --compare torch "$@"

@@ -71,7 +71,8 @@ def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None
     status = main([argument for argument in rest if argument != NO_COMPILE_CACHE])
   except KeyboardInterrupt:
     print(
-      "interrupted; a training goes on from its last checkpoint when run again", file=sys.stderr
+      "interrupted; run again, a training goes on from its last checkpoint, an index where it was",
+      file=sys.stderr,
     )
     sys.exit(EXIT_INTERRUPTED)
   except OSError as error:

@@ -100,6 +100,9 @@ class FaissGallery:
       _search_broadly(found, self.kind)
     return is_ours
 
+  def close(self) -> None:
+    """Has nothing to let go of."""
+
   def _stored(self, vectors: np.ndarray) -> np.ndarray:
     if vectors.ndim != 2 or vectors.shape[1] != self._width:
       raise UserError(

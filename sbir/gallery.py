@@ -51,6 +51,10 @@ class Gallery(Protocol):
     """
     ...
 
+  def close(self) -> None:
+    """Lets go of what it holds open."""
+    ...
+
 
 def best_first(
   scores: Float[np.ndarray, "q n"], ids: Int[np.ndarray, "q n"], k: int

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from sbir import photo_shards
+from sbir.faiss_gallery import FaissGallery
 from sbir.model_identity import check_same, check_searches, identity_of, known_to
 from sbir.models import Model, from_pretrained
 from sbir.photo_index import MILVUS, TABLE, folder_of, open_index
-from sbir.photo_table import PhotoTable, create_table
+from sbir.photo_schema import create_table
+from sbir.photo_table import PhotoTable
 from sbir.photo_update import Changes, check_has_photos, update
 from sbir.places import local
 from sbir.retrieval.itq import FEWEST, MOST, Coder, fit_codes
@@ -33,14 +35,15 @@ def build(index: str, model: str, photos: str, bits: int = 0, embeddings: str | 
   if embeddings is None:
     check_has_photos(folder)
   path = folder_of(index) / TABLE
+  is_there = _check_engine(index)
   if not path.exists():
-    _check_free(index)
+    _check_free(index, is_there)
   shards = photo_shards.open_shards(embeddings, network, model) if embeddings else None
   with locked(path.parent, "index"):
     if not path.exists():
       create_table(path, **about_model(network, model), folder=str(folder), bits=bits)
     table = PhotoTable(path, read_only=False)
-    _check_bits_of(table, index, bits)
+    _check_made_of(table, index, bits, str(folder))
     check_same(network, model, index, known_to(table))
     try:
       if shards is None:
@@ -62,6 +65,7 @@ def add(index: str, model: str | None = None, photos: str | None = None) -> str:
   """
   path = folder_of(index) / TABLE
   PhotoTable(path, read_only=True).close()  # before it is locked, which makes a folder
+  _check_engine(index)
   with locked(path.parent, "index"):
     table = PhotoTable(path, read_only=False)
     folder = local(photos or table.about("folder"), "--photos").absolute()
@@ -76,6 +80,7 @@ def remove(index: str, names: Sequence[str]) -> int:
   """Takes files out of an index; returns how many photos went. Raises: UserError."""
   path = folder_of(index) / TABLE
   PhotoTable(path, read_only=True).close()
+  _check_engine(index)
   with locked(path.parent, "index"):
     table = PhotoTable(path, read_only=False)
     num = table.leave_out(names)
@@ -158,22 +163,38 @@ def _fitted(table: PhotoTable) -> list[list[float]]:
   return [coder.mean.tolist(), *coder.directions.T.tolist()]
 
 
-def _check_free(index: str) -> None:
-  """Raises UserError unless a new index can be made at a place."""
-  folder = folder_of(index)
+def _check_engine(index: str) -> bool:
+  """Returns whether the search engine holds the index already, if that is a server's.
+
+  Raises: UserError if the engine is not installed, or its server is down: before anything is done.
+  """
   if index.startswith(MILVUS):
     from sbir import milvus_gallery
 
-    if milvus_gallery.exists(index):
-      raise UserError(
-        f"{index}: the server has this collection, and {folder}, where its photos' names would be, "
-        "is empty; name another collection, or copy that folder from the machine that built it"
-      )
+    return milvus_gallery.exists(index)
+  FaissGallery("exact", 1)
+  return False
+
+
+def _check_free(index: str, is_there: bool) -> None:
+  """Raises UserError unless a new index can be made at a place."""
+  folder = folder_of(index)
+  if is_there:
+    raise UserError(
+      f"{index}: the server has this collection, and {folder}, where its photos' names would be, "
+      "is empty; name another collection, or copy that folder from the machine that built it"
+    )
   if folder.is_file() or (folder.is_dir() and any(p.name != "lock.json" for p in folder.iterdir())):
     raise UserError(f"{folder} holds other things, expected a new folder; choose another --index")
 
 
-def _check_bits_of(table: PhotoTable, index: str, bits: int) -> None:
+def _check_made_of(table: PhotoTable, index: str, bits: int, folder: str) -> None:
+  """Raises UserError if an index was built otherwise; of another folder, its photos would go."""
+  if table.generation and table.about("folder") != folder:
+    raise UserError(
+      f"--photos {folder}: {index} was built of {table.about('folder')}; if that has moved, say so "
+      "with python -m sbir.index add --photos, else build another index"
+    )
   if table.about("bits") != bits:
     raise UserError(
       f"--bits {bits}: {index} was built with --bits {table.about('bits')}; give that, or build "

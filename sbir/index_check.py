@@ -11,7 +11,8 @@ from sbir.index_build import model_of
 from sbir.models import Model
 from sbir.photo_folder import hash_of, read_photo
 from sbir.photo_index import CHUNK, PhotoIndex, open_index
-from sbir.photo_table import File, PhotoTable
+from sbir.photo_schema import File
+from sbir.photo_table import PhotoTable
 from sbir.progress import bar
 from sbir.types import UserError
 

@@ -47,7 +47,8 @@ def check_searches(model: Model, place: str) -> None:
   """Raises UserError unless a model embeds photos and sketches, each alone."""
   takes = set(model.network.modalities)
   if model.network.together or takes != {"photo", "sketch"}:
-    kind = "a teacher, which sees both at once" if model.network.together else f"of {takes} alone"
+    alone = f"of {'photos' if takes == {'photo'} else 'sketches'} alone"
+    kind = "a teacher, which sees both at once" if model.network.together else alone
     raise UserError(
       f"--model {place} is {kind}, expected a model of photos and of sketches; give the package of "
       "a finished pipeline, or join two students with python -m sbir.package --photo P --sketch S"

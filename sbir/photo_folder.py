@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from sbir.data.fit import fit_square, least_side
 from sbir.data.images import as_jpeg, decode, is_image_name, read_file, stretch
-from sbir.photo_table import File
+from sbir.photo_schema import File
 from sbir.preprocessing import Preprocessing
 from sbir.types import UserError
 

@@ -85,11 +85,14 @@ class PhotoIndex:
     if self.gallery.is_shared:
       self.gallery.settle(self.num_photos)
     elif self._file is not None:
+      for left in self._file.parent.glob(f".{self._file.name}.*"):  # by one that was killed
+        left.unlink()
       self.gallery.save(self._file)
     self.table.set_about(settled=self._generation)
 
   def close(self) -> None:
-    """Closes the table."""
+    """Closes the table and the gallery."""
+    self.gallery.close()
     self.table.close()
 
   def vector(self, photo_id: int) -> Float[np.ndarray, "d"]:
@@ -144,7 +147,7 @@ class PhotoIndex:
     with bar("prepare search", len(ids), unit="photo", quiet=len(ids) <= 10 * CHUNK) as progress:
       for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
-        self.gallery.add(part, self.table.vectors(part))
+        self.gallery.add(*self.table.there(part))  # a writer may have changed it meanwhile
         progress.update(len(part))
 
   def _nearest(self, vectors: np.ndarray, k: int) -> list[list[tuple[float, int]]]:

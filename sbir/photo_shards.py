@@ -14,7 +14,8 @@ from typing import NamedTuple
 from sbir.model_identity import check_same, check_searches, identity_of, known_to
 from sbir.models import Model, from_pretrained
 from sbir.photo_folder import list_photos
-from sbir.photo_table import File, Photo, PhotoTable, create_table
+from sbir.photo_schema import File, Photo, create_table
+from sbir.photo_table import PhotoTable
 from sbir.photo_update import Changes, check_has_photos, update
 from sbir.places import local
 from sbir.progress import bar

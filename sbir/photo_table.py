@@ -8,53 +8,20 @@ the next run goes on from what waits.
 """
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from sbir import sqlite_file
+from sbir.photo_schema import APPLICATION, FORMAT, SEEN, File, Photo
 from sbir.sqlite_file import SqliteFile
 from sbir.types import UserError
 
-FORMAT = 1
-APPLICATION = 0x53424952  # "SBIR", in the file's header
-SCHEMA = """
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE photo (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 BLOB NOT NULL UNIQUE, thumbnail BLOB NOT NULL
-);
-CREATE TABLE vector (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE file (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, photo_id INTEGER);
-CREATE TABLE pending (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, photo_id INTEGER);
-CREATE TABLE unreadable (name TEXT PRIMARY KEY, reason TEXT NOT NULL);
-CREATE INDEX file_of_photo ON file (photo_id);
-"""
-SEEN = """
-CREATE TEMP TABLE seen (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER);
-CREATE TEMP TABLE todo (place INTEGER PRIMARY KEY, name TEXT, size INTEGER, mtime_ns INTEGER);
-"""
 SAME = "{0}.name = seen.name AND {0}.size = seen.size AND {0}.mtime_ns = seen.mtime_ns"
 MOST_ASKED = 10_000  # ids in one question: SQLite takes 32 766
-
-
-class File(NamedTuple):
-  """A file of the photo folder."""
-
-  name: str  # relative to the folder, parts divided by "/"
-  size: int  # bytes
-  mtime_ns: int
-
-
-class Photo(NamedTuple):
-  """What a file shows."""
-
-  sha256: bytes  # of the file
-  thumbnail: bytes  # JPEG
-  vector: Float[np.ndarray, "d"] | None  # length 1; None: the table has this photo already
 
 
 class PhotoTable:
@@ -287,18 +254,6 @@ class PhotoTable:
       yield from self._sql.all(ask.format(", ".join("?" * len(part))), *part)
 
 
-def create_table(path: Path, **about: Any) -> None:
-  """Makes an empty table that knows `about`, among it the "width" of embeddings.
-
-  Raises: UserError if it cannot be written.
-  """
-  values = {"generation": 0, "identity": uuid.uuid4().hex, **about}
-  quoted = [(key, json.dumps(value).replace("'", "''")) for key, value in values.items()]
-  inserts = "".join(f"INSERT INTO about VALUES ('{key}', '{value}'); " for key, value in quoted)
-  numbers = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; "
-  sqlite_file.create(path, SCHEMA + numbers + inserts)
-
-
 def _set_about(db: sqlite_file.Connection, values: Mapping[str, Any]) -> None:
   rows = [(key, json.dumps(value)) for key, value in values.items()]
   db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", rows)
@@ -306,11 +261,12 @@ def _set_about(db: sqlite_file.Connection, values: Mapping[str, Any]) -> None:
 
 def _end_change(db: sqlite_file.Connection, about: Mapping[str, Any], *, is_change: bool) -> None:
   """Drops photos that no file shows any more, and counts the change."""
-  db.execute(
-    "DELETE FROM photo WHERE id NOT IN (SELECT photo_id FROM file WHERE photo_id NOTNULL)"
-    " AND id NOT IN (SELECT photo_id FROM pending)"
+  # By the ids that indexes hold: pictures and embeddings have gigabytes.
+  unseen = (
+    "SELECT id FROM photo EXCEPT SELECT photo_id FROM file EXCEPT SELECT photo_id FROM pending"
   )
-  db.execute("DELETE FROM vector WHERE id NOT IN (SELECT id FROM photo)")
+  db.execute(f"DELETE FROM vector WHERE id IN ({unseen})")
+  db.execute(f"DELETE FROM photo WHERE id IN ({unseen})")
   _set_about(db, about)
   if is_change:
     db.execute("UPDATE about SET value = value + 1 WHERE key = 'generation'")

@@ -9,7 +9,8 @@ from jaxtyping import Float, UInt8
 
 from sbir.data.padding import NUM_THREADS, in_order
 from sbir.photo_folder import Seen, list_photos, read_photo
-from sbir.photo_table import File, Photo, PhotoTable
+from sbir.photo_schema import File, Photo
+from sbir.photo_table import PhotoTable
 from sbir.preprocessing import Preprocessing
 from sbir.progress import bar, say
 from sbir.types import UserError

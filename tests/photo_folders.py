@@ -3,13 +3,24 @@
 import zlib
 
 import numpy as np
+import pytest
 
 from sbir.data.images import as_jpeg
 from sbir.faiss_gallery import FaissGallery
 from sbir.photo_index import TABLE, PhotoIndex
-from sbir.photo_table import File, Photo, PhotoTable, create_table
+from sbir.photo_schema import File, Photo, create_table
+from sbir.photo_table import PhotoTable
 from tests.packages import noise, save_package
 
+# Imported here, before a test has a stderr of its own: at its import it ends all logging there was,
+# and absl's handler then closes the stderr it knew, unless that is still the one in use.
+try:
+  import pymilvus
+except ImportError:
+  pymilvus = None
+needs_milvus = pytest.mark.skipif(
+  pymilvus is None, reason="./launch.sh setup --with milvus brings pymilvus"
+)
 SIDE = 20
 
 

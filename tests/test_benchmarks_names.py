@@ -28,6 +28,7 @@ SAYS = {
   "input_pipeline": r"decoded every time: \d+ images/s",
   "embed": r"float32: \d+ images/s",
   "metrics": r"24 queries x 400 items",
+  "gallery": r"600 embeddings x 768, 2000 codes of 64 bits(.*\n)+.*recall@10 of the graph: \d",
   "startup": r"--help of 2 mains, slowest \d\.\d\d s",
 }
 

@@ -76,6 +76,7 @@ FLOORS = {
   "sbir.faiss_gallery": 2,
   "sbir.milvus_gallery": 2,
   "sbir.sqlite_file": 2,
+  "sbir.photo_schema": 2,
   "sbir.photo_table": 2,
   "sbir.photo_folder": 2,
   "sbir": 3,

@@ -11,10 +11,9 @@ from sbir.gallery import best_first
 from sbir.milvus_gallery import MilvusGallery, parse
 from sbir.retrieval.itq import fit_codes
 from sbir.types import UserError
-from tests.photo_folders import make_index, unit
+from tests.photo_folders import make_index, needs_milvus, unit
 
-pymilvus = pytest.importorskip("pymilvus", reason="./launch.sh setup --with milvus brings it")
-
+pytestmark = needs_milvus
 WIDTH = 8
 few = settings(max_examples=15, deadline=None)
 
@@ -184,6 +183,7 @@ def test_a_collection_whose_index_got_lost_gets_one_again(tmp_path):
   gallery._client.drop_index("photos", "vector")
   gallery.close()
   again = MilvusGallery(place, WIDTH)
+  assert again._client.list_indexes("photos") == ["vector"]
   assert again.search(unit(5, WIDTH)[:1], 1)[1].tolist() == [[1]]
   again.close()
 

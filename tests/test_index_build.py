@@ -11,7 +11,7 @@ from sbir import cli, index, index_build, index_check, index_search, models
 from sbir.models import from_pretrained
 from sbir.photo_index import open_index
 from sbir.run_lock import locked
-from tests.photo_folders import save_model, save_photos
+from tests.photo_folders import needs_milvus, save_model, save_photos
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,20 @@ def test_a_copy_is_embedded_once_and_told(own, embedded, capsys):
   )
   assert embedded == [1] and open_index(str(own / "index")).num_photos == 13
   assert index_check.stats(str(own / "index"))["copies"] == 1
+
+
+def test_many_copies_are_embedded_once_though_they_are_read_ahead(own, embedded):
+  data = (own / "photos" / save_photos(own / "photos", 1, seed=6, form="x.jpg")[0]).read_bytes()
+  for i in range(200):
+    (own / "photos" / f"copy{i}.jpg").write_bytes(data)
+  assert add(own).startswith("13 photos; 201 files added")
+  assert embedded == [1]
+
+
+def test_a_known_photo_is_not_even_decoded(own, monkeypatch):
+  (own / "photos" / "000.jpg").rename(own / "photos" / "moved.jpg")
+  monkeypatch.setattr("sbir.photo_folder.decode", None)
+  assert add(own).startswith("12 photos; 1 files added, 0 changed, 1 gone")
 
 
 def test_unreadable_files_are_named_skipped_counted_and_tried_again(own, capsys):
@@ -211,8 +225,26 @@ def test_two_writers_at_once_are_refused(own, capsys):
   assert status == 2 and f"index {own / 'index'} is in use by process {os.getpid()}" in said
 
 
+@needs_milvus
+def test_a_collection_that_lags_behind_or_is_lost_is_filled_again(own, model, monkeypatch):
+  monkeypatch.setenv("XDG_DATA_HOME", str(own / "data"))
+  place, query = f"milvus://{own}/b.db/photos", np.ones((1, 10), np.float32)
+  index_build.build(place, model, str(own / "photos"))
+  save_photos(own / "photos", 4, seed=8, form="new{}.jpg")
+  settle = index_build._settle
+  monkeypatch.setattr(index_build, "_settle", lambda place: 0)  # killed before
+  index_build.add(place)
+  monkeypatch.setattr(index_build, "_settle", settle)
+  for is_lost in (False, True):
+    opened = open_index(place)
+    assert len(opened.search(query, 99)[0]) == opened.gallery.num == 16
+    if not is_lost:
+      opened.gallery._client.drop_collection("photos")
+    opened.close()
+
+
+@needs_milvus
 def test_an_index_in_milvus_is_used_by_the_same_commands(own, model, capsys, monkeypatch):
-  pytest.importorskip("pymilvus", reason="./launch.sh setup --with milvus brings it")
   monkeypatch.setenv("XDG_DATA_HOME", str(own / "data"))
   place = f"milvus://{own}/a.db/photos"
   asked = ("build", "--model", model, "--photos", own / "photos", "--index", place)

@@ -7,7 +7,7 @@ import pytest
 from sbir import cli, encode, index, index_build
 from sbir.photo_index import TABLE
 from tests.packages import save_package
-from tests.photo_folders import save_model, save_photos
+from tests.photo_folders import needs_milvus, save_model, save_photos
 
 
 @pytest.fixture(scope="module")
@@ -182,16 +182,27 @@ def test_a_drawing_that_cannot_be_read_is_refused(refuse, built, tmp_path):
   assert "k=0 must be a whole number, at least 1" in said
 
 
+def test_a_folder_that_another_index_is_of_does_not_replace_its_photos(
+  refuse, built, model, tmp_path
+):
+  save_photos(tmp_path / "others", 2)
+  before = snapshot(built / "index")
+  asked = ("--model", model, "--photos", tmp_path / "others", "--index", built / "index")
+  said = refuse("build", *asked)
+  assert f"was built of {built / 'photos'}; if that has moved, say so with" in said
+  assert snapshot(built / "index") == before
+
+
 def test_other_bits_than_the_index_has_are_refused(refuse, built, model):
   asked = ("--model", model, "--photos", built / "photos", "--index", built / "index")
   assert "was built with --bits 0; give that, or build" in refuse("build", *asked, "--bits", 64)
   assert "--bits 12 must be a multiple of 8 from 16 to 256" in refuse("build", *asked, "--bits", 12)
 
 
+@needs_milvus
 def test_a_server_that_is_down_is_one_line_and_nothing_is_written(
   refuse, built, model, tmp_path, monkeypatch
 ):
-  pytest.importorskip("pymilvus", reason="./launch.sh setup --with milvus brings it")
   monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
   place = "milvus://127.0.0.1:9/photos"
   said = refuse("build", "--model", model, "--photos", built / "photos", "--index", place)
@@ -199,10 +210,10 @@ def test_a_server_that_is_down_is_one_line_and_nothing_is_written(
   assert not (tmp_path / "data").exists()
 
 
+@needs_milvus
 def test_a_collection_that_another_machine_has_made_is_not_written_to(
   refuse, built, model, tmp_path, monkeypatch
 ):
-  pytest.importorskip("pymilvus", reason="./launch.sh setup --with milvus brings it")
   place = f"milvus://{tmp_path}/a.db/photos"
   asked = ("build", "--model", model, "--photos", built / "photos", "--index", place)
   monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "there"))

@@ -130,6 +130,7 @@ def test_set_up_happens_once(clone):
 
 BASE = "-r requirements.txt"
 HUB = "-r requirements-hub.txt -c requirements.txt"
+SEARCH = "-r requirements-search.txt -c requirements.txt"
 EXPORT = "-r requirements-export.txt --no-deps"
 CUDA = "-r requirements-cuda.txt -c requirements.txt"
 TPU = "-r requirements-tpu.txt -c requirements.txt"
@@ -186,9 +187,10 @@ def test_an_extra_that_could_not_be_installed_is_tried_again(clone):
 
 
 def test_what_ours_is_compared_with_has_an_environment_of_its_own(clone):
+  (clone / "requirements-search.txt").write_text("# nothing\n")
   first = launch(clone, "bench", "vit_forward")
   assert first.stdout == "['--compare', 'torch', 'vit_forward']\n", first.stderr
-  assert pip_calls(clone) == [BASE, "-r requirements-bench.txt"]
+  assert pip_calls(clone) == [BASE, SEARCH, "-r requirements-bench.txt"]
   pip = next(clone.glob(".venv-bench/lib/*/site-packages/pip"))
   assert pip.is_dir() and "making .venv-bench" in first.stderr
   assert launch(clone, "bench").stderr == ""
