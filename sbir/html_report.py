@@ -40,6 +40,7 @@ td.left + td.left { white-space: normal; overflow-wrap: anywhere; min-width: 11r
   body { font-size: 15px; padding: .8rem .8rem 3rem; }
   th, td { padding: .28rem .36rem; }
   table { font-size: .84rem; }
+  td.left { white-space: normal; }
   .broad img { max-width: none; width: 34rem; }
   .wide img { max-width: none; width: 56rem; }
 }

@@ -5,7 +5,7 @@ r"""Shows the whole method on the embedded data: train, then find photos from sk
 
 No download: 16 kinds of objects are drawn from a seed, as photos and as hand-like sketches. Trains
 a teacher and two students from random weights, asks every test sketch for its photo among photos
-never seen in training, and ends with a table and a picture. About three minutes on two CPU cores.
+never seen in training, and ends with a table and a report. About three minutes on two CPU cores.
 The same command again resumes, or shows the finished result.
 """
 

@@ -74,7 +74,7 @@ class Pictures:
   def found(self) -> list[Section]:
     """Returns the sections of what `draw_found` has written."""
     rows, notes = metric_rows(self.report), "\n".join(self.report.warnings)
-    figures = Table(("", "measured, %", "95 % interval", "chance, %"), rows)
+    figures = Table(("metric, %", "measured", "95 % interval", "chance"), rows)
     pictures = {name: Picture(self.folder / name, CAPTIONS[name]) for name in (GRID, RANKS)}
     return [
       Section("How well", [figures, pictures[RANKS]], notes),
