@@ -41,17 +41,27 @@ def start(command, root, *more):
   )
 
 
-def kill_while_it_writes(process, root, draw):
-  """Kills a writer at a random moment of its work; returns whether it was not done by then."""
-  lock = root / "index" / "lock.json"
-  while process.poll() is None and not lock.exists():
-    time.sleep(0.01)
+def kill_while_it_writes(process, root, least, draw):
+  """Kills a writer a random moment after so many files wait; returns whether it was not done."""
+  while process.poll() is None and num_waiting(root) < least:
+    time.sleep(0.005)
   with contextlib.suppress(subprocess.TimeoutExpired):
-    process.wait(draw.uniform(0.05, 1.2))
+    process.wait(draw.uniform(0, 0.05))
   process.kill()
   _, said = process.communicate()
   assert process.returncode in (0, -signal.SIGKILL), said
   return process.returncode != 0
+
+
+def num_waiting(root):
+  """Returns how many files wait in a table that is being written, 0 before there is one."""
+  if not (root / "index" / TABLE).exists():
+    return 0
+  table = PhotoTable(root / "index" / TABLE, read_only=True)
+  try:
+    return table.counts()["pending"]
+  finally:
+    table.close()
 
 
 def names_in(place):
@@ -71,14 +81,12 @@ def in_folder(root):
 def test_a_build_killed_at_random_moments_goes_on_where_it_was(folder, tmp_path):
   shutil.copytree(folder / "photos", tmp_path / "photos")
   draw, waiting = random.Random(0), [0]
-  for _ in range(3):
+  for least in (1, 100, 200):
     process = start("build", tmp_path, "--model", str(folder / "package"))
-    if not kill_while_it_writes(process, tmp_path, draw):
+    if not kill_while_it_writes(process, tmp_path, least, draw):
       break
-    if (tmp_path / "index" / TABLE).exists():
-      counts = PhotoTable(tmp_path / "index" / TABLE, read_only=True).counts()
-      waiting.append(counts["pending"] + counts["photos"])
-  assert waiting == sorted(waiting)  # nothing that was done is lost
+    waiting.append(num_waiting(tmp_path) or NUM)  # none waits once all is there
+  assert waiting == sorted(waiting) and waiting[1] > 0  # nothing that was done is lost
   index_build.build(str(tmp_path / "index"), str(folder / "package"), str(tmp_path / "photos"))
   assert names_in(tmp_path / "index") == in_folder(tmp_path)
   assert index_check.verify(str(tmp_path / "index"), None, 20).problems == []
@@ -94,8 +102,8 @@ def test_an_add_killed_at_random_moments_leaves_the_old_index_or_the_new_one(fol
   (tmp_path / "photos" / "000.jpg").unlink()
   new = in_folder(tmp_path)
   draw = random.Random(1)
-  for _ in range(3):
-    was_killed = kill_while_it_writes(start("add", tmp_path), tmp_path, draw)
+  for least in (1, 100, NUM_MORE):
+    was_killed = kill_while_it_writes(start("add", tmp_path), tmp_path, least, draw)
     now = names_in(place)
     assert now in ((old, new) if was_killed else (new,))
     problems = index_check.verify(place, None, 20).problems

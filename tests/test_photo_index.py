@@ -122,6 +122,13 @@ def test_an_open_index_finds_what_another_process_adds_and_not_what_it_removes(t
   assert reader.num_photos == 29
 
 
+def test_a_photo_that_goes_while_a_reader_follows_is_no_error(tmp_path, monkeypatch):
+  index = make_index(tmp_path, unit(5))
+  live = index.table.live_ids()
+  monkeypatch.setattr(index.table, "live_ids", lambda: np.append(live, 99))
+  assert len(index.search(unit(1), 9)[0]) == 5
+
+
 def test_a_changed_file_is_another_photo(tmp_path):
   vectors, other = unit(5), unit(1, seed=9)[0]
   table = make_table(tmp_path, vectors)
