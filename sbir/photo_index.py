@@ -1,5 +1,6 @@
 """An index of photos that is open: asked for the photos nearest to embeddings."""
 
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -88,6 +89,7 @@ class PhotoIndex:
       for left in self._file.parent.glob(f".{self._file.name}.*"):  # by one that was killed
         left.unlink()
       self.gallery.save(self._file)
+      self.table.set_about(engine=_digest(self._file))
     self.table.set_about(settled=self._generation)
 
   def close(self) -> None:
@@ -221,6 +223,16 @@ def coder_of(table: PhotoTable) -> Coder | None:
   return Coder(rows[0], rows[1:].T) if bits else None
 
 
+def _digest(file: Path) -> str:
+  """Returns the SHA-256 of a file, "" if it is not there. FAISS trusts what it reads: one wrong bit
+  can end the process."""
+  try:
+    with file.open("rb") as stream:
+      return hashlib.file_digest(stream, "sha256").hexdigest()
+  except OSError:
+    return ""
+
+
 def _faiss_gallery(table: PhotoTable) -> tuple[FaissGallery, Path | None]:
   """Returns a gallery, as its file has it, and that file; the exact one needs none."""
   width, coder, num = table.about("width"), coder_of(table), table.num_photos
@@ -229,7 +241,7 @@ def _faiss_gallery(table: PhotoTable) -> tuple[FaissGallery, Path | None]:
   if kind == "exact":
     return gallery, None
   file = table.path.with_name(f"{kind}-{table.about('identity')[:12]}.faiss")
-  if gallery.load(file):
+  if _digest(file) == table.about("engine") and gallery.load(file):
     gone = np.setdiff1d(gallery.ids(), table.live_ids())
     if len(gone) > MOST_STALE * gallery.num:
       gallery = FaissGallery(kind, width, coder)

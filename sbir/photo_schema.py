@@ -1,7 +1,9 @@
 """What a table of photos is made of: its columns, and the rows as they come and go."""
 
+import functools
 import json
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from sbir import sqlite_file
+from sbir.types import UserError
 
 FORMAT = 1
+WIDEST = 1 << 20  # numbers of an embedding
+LARGEST = 1e30
+WORDS = ("identity", "folder", "model_place", "model_hash", "engine")
 APPLICATION = 0x53424952  # "SBIR", in the file's header
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -43,6 +49,47 @@ class Photo(NamedTuple):
   sha256: bytes  # of the file
   thumbnail: bytes  # JPEG
   vector: Float[np.ndarray, "d"] | None  # length 1; None: the table has this photo already
+
+
+def check_about(path: Path, about: Mapping[str, Any]) -> None:
+  """Raises UserError unless what a table says of itself can be so."""
+  width, bits, coder = about.get("width"), about.get("bits", 0), about.get("coder")
+  rows = coder if isinstance(coder, list) else []
+  is_right = {
+    "width": type(width) is int and 0 < width <= WIDEST,
+    "bits": type(bits) is int and 0 <= bits <= WIDEST,
+    "generation": type(about.get("generation")) is int,
+    "settled": type(about.get("settled", 0)) is int,
+    **{key: isinstance(about.get(key, ""), str) for key in WORDS},
+    "coder": coder is None or (len(rows) == bits + 1 and all(_is_row(row, width) for row in rows)),
+  }
+  if wrong := [key for key, is_so in is_right.items() if not is_so]:
+    raise UserError(
+      f"{path} is damaged: {', '.join(wrong)} cannot be as it stands there; build the index again"
+    )
+
+
+def _is_row(row: Any, width: int) -> bool:
+  """Returns whether a row of a coder is `width` finite numbers."""
+  is_number = lambda x: isinstance(x, float | int) and abs(x) < LARGEST  # false of nan and infinity
+  return isinstance(row, list) and len(row) == width and all(is_number(x) for x in row)
+
+
+def whole(method: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a table's method with a UserError for what cannot be in a table that is whole."""
+
+  @functools.wraps(method)
+  def call(self: Any, *args: Any) -> Any:
+    try:
+      return method(self, *args)
+    except UserError:
+      raise
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+      raise UserError(
+        f"{self.path} is damaged ({str(error)[:80]!r}); build the index again"
+      ) from None
+
+  return call
 
 
 def create_table(path: Path, **about: Any) -> None:

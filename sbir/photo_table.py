@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sbir import sqlite_file
-from sbir.photo_schema import APPLICATION, FORMAT, SEEN, File, Photo
+from sbir.photo_schema import APPLICATION, FORMAT, SEEN, File, Photo, check_about, whole
 from sbir.sqlite_file import SqliteFile
 from sbir.types import UserError
 
@@ -48,6 +48,7 @@ class PhotoTable:
         f"{path} is an index of version {version}, expected {FORMAT}, which this program reads and "
         "writes; build it again with this version, in another folder"
       )
+    check_about(path, self._all_about())
 
   def close(self) -> None:
     """Closes the file."""
@@ -61,6 +62,11 @@ class PhotoTable:
 
   # What the index knows of itself.
 
+  @whole
+  def _all_about(self) -> dict[str, Any]:
+    return {key: json.loads(value) for key, value in self._sql.all("SELECT * FROM about")}
+
+  @whole
   def about(self, key: str) -> Any:
     """Returns one value that was written with the index, None if there is no such."""
     row = self._sql.one("SELECT value FROM about WHERE key = ?", key)
@@ -78,6 +84,7 @@ class PhotoTable:
 
   # What can be found.
 
+  @whole
   def live_ids(self) -> Int[np.ndarray, "g"]:
     """Returns the ids of all photos that a file shows, rising."""
     rows = self._sql.all(
@@ -90,11 +97,13 @@ class PhotoTable:
     """How many photos can be found."""
     return self._sql.one("SELECT COUNT(DISTINCT photo_id) FROM file")[0]
 
+  @whole
   def names(self, ids: Iterable[int]) -> dict[int, str]:
     """Returns {id: its file's name} of the photos that can be found; of copies the first name."""
     ask = "SELECT photo_id, MIN(name) FROM file WHERE photo_id IN ({}) GROUP BY photo_id"
     return dict(self._asked(ask, ids))
 
+  @whole
   def there(self, ids: Iterable[int]) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n d"]]:
     """Returns (ids, embeddings) of those of `ids` that the table has, rising."""
     found = dict(self._asked("SELECT id, data FROM vector WHERE id IN ({})", ids))
@@ -102,6 +111,7 @@ class PhotoTable:
     data = np.frombuffer(b"".join(found[i] for i in rising), "<f4")
     return np.array(rising, np.int64), data.reshape(len(rising), self.about("width"))
 
+  @whole
   def vectors(self, ids: Iterable[int]) -> Float[np.ndarray, "n d"]:
     """Returns the embeddings of photos, row i that of ids[i]. Raises: UserError if one is gone."""
     ids = np.fromiter(ids, np.int64)
@@ -110,6 +120,7 @@ class PhotoTable:
       raise UserError(f"photo {lost[0]} is not in {self.path} any more; search again")
     return vectors[np.searchsorted(there, ids)]
 
+  @whole
   def thumbnail(self, photo_id: int) -> bytes:
     """Returns the small JPEG of a photo. Raises: UserError if it is gone."""
     row = self._sql.one("SELECT thumbnail FROM photo WHERE id = ?", int(photo_id))
@@ -117,6 +128,7 @@ class PhotoTable:
       raise UserError(f"photo {photo_id} is not in {self.path} any more; search again")
     return row[0]
 
+  @whole
   def files(self, after: str = "", limit: int = MOST_ASKED) -> list[tuple[File, int, bytes]]:
     """Returns (file, photo id, hash) of files that can be found, by name, after a given one."""
     rows = self._sql.all(
@@ -142,6 +154,7 @@ class PhotoTable:
       "pending": pending,
     }
 
+  @whole
   def unreadable(self) -> list[tuple[str, str]]:
     """Returns (name, reason) of the files that could not be read."""
     return self._sql.all("SELECT name, reason FROM unreadable ORDER BY name")

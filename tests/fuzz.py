@@ -35,9 +35,10 @@ from sbir import progress
 from sbir.types import UserError
 from tests.fuzz_attempt import Finding, Fuzzing, Tally, limit_memory
 from tests.fuzz_folders import FOLDERS
+from tests.fuzz_index import INDEXES
 from tests.fuzz_targets import READERS, Target
 
-TARGETS = {target.name: target for target in (*READERS, *FOLDERS)}
+TARGETS = {target.name: target for target in (*READERS, *FOLDERS, *INDEXES)}
 SECONDS = 5.0  # longer is a hang
 GRACE = 1.0  # as many times the limit after the alarm, a reader that does not hear it is killed
 RESTARTS = 10  # after crashes
