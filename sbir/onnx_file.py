@@ -5,7 +5,6 @@ imported inside functions, after `check_installed`.
 """
 
 import contextlib
-import functools
 import importlib.util
 import logging
 import warnings
@@ -69,7 +68,7 @@ def to_onnx(
     return tuple(outputs[name] for name in names)
 
   # jax's GELU becomes one operation, ours by erf five.
-  gelu = mock.patch("sbir.nn.vit.gelu", functools.partial(jax.nn.gelu, approximate=False))
+  gelu = mock.patch("sbir.nn.vit.gelu", lambda x: jax.nn.gelu(x, approximate=False))
   with _quiet(), gelu:
     model = jax2onnx.to_onnx(
       positional,
