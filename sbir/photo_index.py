@@ -217,10 +217,10 @@ def folder_of(place: str) -> Path:
 
 def coder_of(table: PhotoTable) -> Coder | None:
   """Returns what makes the codes of an index, None for one that has none."""
-  if not (bits := table.about("bits")):
+  if not table.about("bits"):
     return None
   rows = np.array(table.about("coder"))
-  return Coder(rows[0], rows[1:].T) if bits else None
+  return Coder(rows[0], rows[1:].T)
 
 
 def _digest(file: Path) -> str:
