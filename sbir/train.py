@@ -21,16 +21,15 @@ from sbir.mesh import put, put_batch, put_replicated
 from sbir.pace import Pace
 from sbir.places import place
 from sbir.run_lock import locked
-from sbir.step import Metrics, TrainState, TrainStep, init_state, make_train_step
+from sbir.run_state import WarmStart, beside_params, cut_layout, make_state, restore_state
+from sbir.step import Metrics, TrainState, TrainStep, make_train_step
 from sbir.stopping import GO_ON, Stopped, listening
 from sbir.task import Task
-from sbir.types import Batch, Key, Params, Scalar, UserError
+from sbir.types import Batch, Params, Scalar, UserError
 
 STEPS_IN_FLIGHT = 2  # dispatched and not yet finished; more only holds more batches in memory
 
 Evaluate = Callable[[Params, Params], Mapping[str, float]]
-# Fresh parameters -> those to begin from, and what versions.json says of the file they are from.
-WarmStart = Callable[[Params], tuple[Params, Mapping[str, str]]]
 
 
 class Batches(Protocol):
@@ -89,7 +88,7 @@ def train(
     start, state, init = _newest_sound_step(workdir), None, {}
     if start:  # nothing is written before it is known that the checkpoint fits
       with Checkpoints(workdir, keep=keep) as checkpoints:
-        state, position = _restore(checkpoints, start, task, optimizer, init_key, first, mesh)
+        state, position = restore_state(checkpoints, start, task, optimizer, init_key, first, mesh)
       if start >= steps:
         progress.say(f"{desc}: finished, {start} of {steps} steps are done; skipped")
         return state
@@ -97,7 +96,7 @@ def train(
     frozen = task.frozen(frozen_key, first)
     frozen = put(frozen, layout_of(frozen, mesh))
     if state is None:
-      state, init = _fresh(task, optimizer, init_key, first, mesh, warm_start)
+      state, init = make_state(task, optimizer, init_key, first, mesh, warm_start)
     processes.on_first(functools.partial(run_folder.open_run, workdir, config, init))
     is_first = processes.is_first()
     with (
@@ -108,7 +107,7 @@ def train(
       every = Every(steps=steps, save=save_every, log=log_every, evaluate=eval_every)
       run = _Run(every, batches, mesh, checkpoints, log, evaluate, choose_by, skip_nonfinite, desc)
       step = make_train_step(
-        task, optimizer, mesh, layout=_cut_layout(state, mesh), skips_nonfinite=skip_nonfinite > 0
+        task, optimizer, mesh, layout=cut_layout(state, mesh), skips_nonfinite=skip_nonfinite > 0
       )
       return run.loop(step, state, frozen, first, start)
 
@@ -226,7 +225,7 @@ class _Run(NamedTuple):
       if evaluates or every.due(step, every.log):
         self.log.write(step, {**numbers, **scores, **timing})
       if saves:
-        rest, score = _rest(state), scores.get(self.choose_by)
+        rest, score = beside_params(state), scores.get(self.choose_by)
         self.checkpoints.save(step, state.params, rest, self.batches.get_state(), score=score)
 
 
@@ -236,65 +235,6 @@ def _check_health(health: Health, params: Params, desc: str) -> None:
       f"{desc}: {found}; lower the learning rate, clip gradients, or leave such steps out with "
       "--config.skip_nonfinite=N (in a row), then run again"
     )
-
-
-def _fresh(
-  task: Task,
-  optimizer: optax.GradientTransformation,
-  key: Key,
-  batch: Batch,
-  mesh: Mesh,
-  warm_start: WarmStart | None,
-) -> tuple[TrainState, Mapping[str, str]]:
-  """Returns the state a run begins with, on the mesh, and which file it is from."""
-  init = functools.partial(init_state, task, optimizer)
-  layout = layout_of(jax.eval_shape(init, key, batch), mesh)
-  state = jax.jit(init, out_shardings=layout)(key, batch)
-  if warm_start is None:
-    return state, {}
-  params, file = warm_start(put_replicated(state.params, mesh))
-  return state._replace(params=put(params, layout.params)), file
-
-
-def _cut_layout(state: TrainState, mesh: Mesh) -> Any:
-  """Returns the layout of a state that is cut over the mesh, None where all of it is whole."""
-  return layout_of(state, mesh) if mesh.shape["fsdp"] > 1 else None
-
-
-def _rest(state: TrainState) -> dict[str, Any]:
-  """Returns what is saved beside the parameters; the key as its numbers."""
-  return {
-    "step": state.step,
-    "opt_state": state.opt_state,
-    "extra": state.extra,
-    "key": jax.random.key_data(state.key),
-  }
-
-
-def _restore(
-  checkpoints: Checkpoints,
-  step: int,
-  task: Task,
-  optimizer: optax.GradientTransformation,
-  key: Key,
-  batch: Batch,
-  mesh: Mesh,
-) -> tuple[TrainState, Any]:
-  """Returns the saved state, laid out on this mesh, and the data iterator's position."""
-
-  def parts(key: Key, batch: Batch) -> tuple[Params, dict[str, Any]]:
-    state = init_state(task, optimizer, key, batch)
-    return state.params, _rest(state)
-
-  shapes = jax.eval_shape(parts, key, batch)
-  shapes = jax.tree.map(
-    lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-    shapes,
-    layout_of(shapes, mesh),
-  )
-  params, rest, position = checkpoints.restore(step, *shapes)
-  key = jax.random.wrap_key_data(rest["key"])
-  return TrainState(rest["step"], params, rest["opt_state"], rest["extra"], key), position
 
 
 def _announce(workdir: str | Path, desc: str, params: Params, start: int) -> None:
