@@ -20,7 +20,7 @@ def run(options) -> dict[str, object]:
   from benchmarks.timing import interleaved
 
   if options.rehearse:
-    small = {"num_pairs": 3, "batch": 4, "size": "micro", "image_size": 32}
+    small = {"num_pairs": 3, "batch": 4, "size": "nano", "image_size": 32}
     with tempfile.TemporaryDirectory() as folder:
       return measure(Path(folder), lambda ways: interleaved(ways, options.repeats), **small)
   is_cpu = jax.default_backend() == "cpu"

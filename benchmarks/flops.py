@@ -20,8 +20,12 @@ def of_function(function: Callable[..., Any], *arguments: Any) -> float:
 
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
   with jax.default_device(cpu()), mock.patch("sbir.nn.attention._fits_cudnn", lambda *_: False):
-    costs = jax.jit(lambda *a: function(*a)).lower(*shapes).cost_analysis()
-  return float(costs["flops"])
+    return of_program(jax.jit(lambda *a: function(*a)).lower(*shapes))
+
+
+def of_program(lowered: Any) -> float:
+  """Returns the operations of a program for the CPU that is lowered, not compiled."""
+  return float(lowered.cost_analysis()["flops"])
 
 
 def cpu() -> Any:

@@ -28,14 +28,6 @@ def compute_dtypes(options: Options) -> tuple[str, ...]:
   return ("float32", "bfloat16") if on_accelerator() or options.rehearse else ("float32",)
 
 
-def rehearsed_size() -> str:
-  """Returns the name of a ViT that compiles in no time, to rehearse with: one block."""
-  from sbir.nn.vit import SIZES
-
-  SIZES["rehearsal"] = (24, 1, 3)
-  return "rehearsal"
-
-
 def batch_size(options: Options, *, cpu: int, accelerator: int) -> int:
   """Returns how many images a step takes."""
   if options.batch or options.rehearse:

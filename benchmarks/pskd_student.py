@@ -6,7 +6,7 @@ teacher in the step, and with its logits stored (cache.views). The views are dra
 
 from typing import Any
 
-from benchmarks.options import Options, rehearsed_size
+from benchmarks.options import Options
 
 NUM_CLASSES = 104  # Sketchy's seen classes
 IMAGE_SIZES, REHEARSED_SIZES = (256, 224), (40, 32)  # read, seen
@@ -70,7 +70,7 @@ def _task(options: Options, half: int, dtype: str) -> Any:
   from pskd.tasks import Batching, StudentTask
   from pskd.views import Recipe
 
-  size, patch = (rehearsed_size(), 16) if options.rehearse else ("small", 8)
+  size, patch = ("nano", 16) if options.rehearse else ("small", 8)
   kind = jnp.dtype(dtype)
   head = Head(NUM_CLASSES, dtype=kind)
   words = {"position_std": 0.02, "resample_positions": False, "head": head}

@@ -37,9 +37,13 @@ class Training:
     make = jax.jit(lambda key, batch: init_state(task, optimizer, key, batch))
     self.state = make(jax.random.key(0), self._batch)
     arguments = self.state, self._frozen, self._batch
-    counted = make_train_step(task, optimizer, make_mesh(devices=[flops.cpu()]))
-    self.flops = flops.of_function(counted, *arguments)
-    self._step = make_train_step(task, optimizer).lower(*arguments).compile()
+    lowered = make_train_step(task, optimizer).lower(*arguments)
+    if on_accelerator():
+      counted = make_train_step(task, optimizer, make_mesh(devices=[flops.cpu()]))
+      self.flops = flops.of_function(counted, *arguments)
+    else:
+      self.flops = flops.of_program(lowered)
+    self._step = lowered.compile()
     self.metrics: dict[str, Any] = {}
 
   def __call__(self, **changed: Any) -> Any:

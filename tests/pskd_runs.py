@@ -6,7 +6,8 @@ CLASSES = ("ant", "bee", "cow", "doe", "eel", "fox")
 UNSEEN = ("bee", "eel")
 VALIDATION = ("ant", "fox")  # of the rest those whose SHA-256 is lowest
 SEEN = ("cow", "doe")
-TINY = {  # of the config sketchy_mini, whose networks have width 96 and depth 3
+TINY = {  # of the config sketchy_mini
+  "model.size": "nano",
   "image_size": "16",
   "batch_size": "4",
   "skt_factor": "2",

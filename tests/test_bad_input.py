@@ -183,7 +183,7 @@ BAD_SETTINGS = [
   ("image_size=20", "image_size=20 must divide by patch_size=8; nearest: 16 or 24"),
   ("image_size=0", "image_size=0 must be at least 1"),
   ("model.patch_size=0", "model.patch_size=0 must be at least 1"),
-  ("model.size=huge", "vit size 'huge' is unknown; one of: micro, tiny, small, base"),
+  ("model.size=huge", "vit size 'huge' is unknown; one of: nano, micro, tiny, small, base"),
   ("compute_dtype=float16", "compute_dtype='float16' must be one of: float32, bfloat16"),
   ("steps=0", "steps=0 must be at least 1, for instance --config.steps=1"),
   ("batch_size=0", "batch_size=0 must be at least 1"),
@@ -222,7 +222,7 @@ OF_THE_TEACHER = [
   ("loss.photo_drop=1", "loss.photo_drop=1.0 must be at least 0 and below 1"),
   ("loss.sketch_drop=-0.5", "loss.sketch_drop=-0.5 must be at least 0 and below 1"),
   ("model.fusion_order=serial", "model.fusion_order='serial' must be one of: parallel, sequential"),
-  ("model.fusion_heads=5", "model.fusion_heads=5 must divide the width 96"),
+  ("model.fusion_heads=5", "model.fusion_heads=5 must divide the width 48"),
   ("model.fusion_heads=0", "model.fusion_heads=0 must be at least 1"),
   ("model.fusion_depth=0", "model.fusion_depth=0 must be at least 1"),
 ]

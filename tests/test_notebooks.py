@@ -11,7 +11,7 @@ from tests.xmodal_runs import QUICK
 
 FOLDER = REPO / "notebooks"
 NAMES = ("xmodal_quickstart", "pskd_zero_shot", "search_your_photos")  # the last uses the first's
-QUICKLY = {"NOTEBOOK_STEPS": "2", "NOTEBOOK_EPOCHS": "1"}
+QUICKLY = {"NOTEBOOK_STEPS": "2", "NOTEBOOK_EPOCHS": "1", "NOTEBOOK_SIZE": "nano"}
 COLAB = "https://colab.research.google.com/github/OWNER/sketch-retrieval/blob/main/notebooks"
 
 

@@ -10,7 +10,6 @@ from pskd import pipeline as pskd_pipeline
 from pskd.measure import evaluate_network
 from sbir import cli, package
 from sbir.mesh import make_mesh
-from sbir.nn import vit
 from sbir.package_folder import write_package
 from sbir.types import UserError
 from tests import pskd_runs, xmodal_runs
@@ -30,13 +29,11 @@ def xmodal(tmp_path_factory):
   folder = tmp_path_factory.mktemp("xmodal")
   data = str(xmodal_runs.make_pairs(folder / "data"))
   settings = xmodal_runs.TINY | {"steps": "2", "eval_every": "0", "data.dir": data}
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(vit.SIZES, "micro", (96, 1, 3))  # one block: a third of the time to compile
-    xmodal_pipeline.run("shoe304", folder, settings)
-    settings.pop("model.fusion_depth")
-    baseline = cli.load_config("configs/xmodal/baseline.py:shoe304", settings)
-    train_stage(baseline, str(folder / "baseline"))
-    yield folder
+  xmodal_pipeline.run("shoe304", folder, settings)
+  settings.pop("model.fusion_depth")
+  baseline = cli.load_config("configs/xmodal/baseline.py:shoe304", settings)
+  train_stage(baseline, str(folder / "baseline"))
+  return folder
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +42,8 @@ def pskd(tmp_path_factory):
   folder = tmp_path_factory.mktemp("pskd")
   data = pskd_runs.of_data(pskd_runs.make_classes(folder / "data"))
   settings = pskd_runs.TINY | {"epochs": "1", "warmup_epochs": "1", "loss.ila_group": "2", **data}
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(vit.SIZES, "micro", (96, 1, 3))
-    pskd_pipeline.run("sketchy_mini", folder, settings)
-    yield folder
+  pskd_pipeline.run("sketchy_mini", folder, settings)
+  return folder
 
 
 def files_of(source, modality, folder):

@@ -30,7 +30,7 @@ OF_BOTH = [
   ("batch_size=5", "batch_size=5 must divide by accumulation=2; nearest: 4 or 6"),
   ("batch_size=0", "batch_size=0 must be at least 1"),
   ("image_size=20", "image_size=20 must divide by patch_size=8; nearest: 16 or 24"),
-  ("model.size=huge", "vit size 'huge' is unknown; one of: micro, tiny, small, base"),
+  ("model.size=huge", "vit size 'huge' is unknown; one of: nano, micro, tiny, small, base"),
   ("model.hidden=0", "model.hidden=0 must be at least 1"),
   ("model.position_std=0", "model.position_std=0.0 must be above 0"),
   ("model.head_std=-1", "model.head_std=-1.0 must be at least 0"),

@@ -152,7 +152,7 @@ def report(folder):
 
 @pytest.mark.slow
 def test_all_test_sketches_are_asked_for_all_test_photos(report, folder):
-  assert (report["queries"], report["gallery"], report["dim"]) == (6, 6, 96)
+  assert (report["queries"], report["gallery"], report["dim"]) == (6, 6, 48)
   assert [row["class"] for row in report["classes"]] == list(UNSEEN)
   assert "step 6 of 6 (last)" in report["about"]["network"]
   assert "2 unseen classes" in report["about"]["split"]

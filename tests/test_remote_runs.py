@@ -14,7 +14,6 @@ from sbir.data.kept_pixels import DiskPixels
 from sbir.html_report import Picture, Section, write_html
 from sbir.logs import TIMING_FIELDS, MetricLog, read_metrics
 from sbir.models import from_pretrained
-from sbir.nn import vit
 from sbir.places import cache_of, place
 from sbir.plots import rank_histogram
 from sbir.run_lock import locked
@@ -195,7 +194,6 @@ def test_a_store_that_does_not_answer_is_told_in_one_line(monkeypatch):
 def test_a_whole_pipeline_works_from_data_in_a_store_into_a_folder_in_a_store(
   tmp_path, monkeypatch, store
 ):
-  monkeypatch.setitem(vit.SIZES, "micro", (96, 1, 3))
   settings = {**TINY, "steps": "2", "cache.views": "2"}
   settings["data.dir"] = upload(make_pairs(tmp_path / "data"))
   report = pipeline.run("shoe304", f"{BUCKET}/xmodal", settings)

@@ -59,7 +59,7 @@ def test_parameters_without_a_head_are_as_many_as_published(size, patch, ours):
 
 
 @pytest.mark.parametrize(
-  ("size", "patch"), [("micro", 8), ("micro", 16), ("micro", 32), ("tiny", 8), ("tiny", 32)]
+  ("size", "patch"), [("nano", 8), ("micro", 16), ("micro", 32), ("tiny", 8), ("tiny", 32)]
 )
 def test_parameters_are_as_many_as_the_formula_says(size, patch):
   width, depth, _ = SIZES[size]
@@ -69,7 +69,7 @@ def test_parameters_are_as_many_as_the_formula_says(size, patch):
 
 
 def test_an_unknown_size_is_named_with_those_there_are():
-  with pytest.raises(UserError, match="'huge' is unknown; one of: micro, tiny, small, base"):
+  with pytest.raises(UserError, match="'huge' is unknown; one of: nano, micro, tiny, small, base"):
     vit("huge", 16)
 
 

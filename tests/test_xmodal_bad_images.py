@@ -30,7 +30,7 @@ def spoil(root, *files):
 
 
 @pytest.fixture(scope="module")
-def untrained(one_block, pairs, tmp_path_factory):
+def untrained(pairs, tmp_path_factory):
   folder = tmp_path_factory.mktemp("untrained") / "teacher"
   return save_untrained(folder, "teacher", {**COMMON, "data.dir": pairs})
 

@@ -21,9 +21,7 @@ pytest_plugins = ["tests.xmodal_caches"]
 KILLED_IN_FILL = """
 import os, signal
 from sbir import cli, stored_rows
-from sbir.nn import vit
 from xmodal import cache_teacher
-vit.SIZES["micro"] = (96, 1, 3)
 stored_rows.SHARD_ROWS = 4
 write = stored_rows.StoredRows.write
 def write_or_die(self, shard, rows):

@@ -65,7 +65,7 @@ def test_a_cached_student_holds_neither_its_teacher_nor_the_other_modality(
   MAINS["sketch"].main(config_of("student", pairs, teacher=teacher_run), str(tmp_path / "run"))
   assert given["task"].frozen(None, None) == {} == given["task"].teacher_params
   batch = next(given["batches"])
-  assert "photo" not in batch and batch["target_positive"].shape == (8, 96)
+  assert "photo" not in batch and batch["target_positive"].shape == (8, 48)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Random weights of the size of the small configs' networks, in the form of every kind of file."""
+"""Random weights of the size of the tests' networks, in the form of every kind of file."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tests.released_layouts import pskd_shapes, xmodal_student_shapes, xmodal_te
 from tests.torch_files import save_torch
 from tests.vit_layouts import augreg_shapes, dino_shapes, drawn, timm_shapes
 
-SIDE, PATCH, WIDTH, DEPTH, HEADS = 16, 8, 96, 3, 3
+SIDE, PATCH, WIDTH, DEPTH, HEADS = 16, 8, 48, 1, 3
 VIT = (WIDTH, DEPTH, PATCH, SIDE)
 # One step that changes nothing: the rate is far below what float32 can add.
 STANDING = {"steps": "1", "optimizer.learning_rate": "1e-30", "eval_every": "0"}

@@ -5,20 +5,11 @@ import shutil
 import pytest
 
 from sbir import cli
-from sbir.nn import vit
 from tests.xmodal_runs import TINY, make_pairs
 from xmodal import train_teacher
 
 COMMON = {**TINY, "steps": "2", "eval_every": "2", "log_every": "1"}
 NOTHING_RANDOM = {f"augment.{name}": "0" for name in ("flip", "scale", "shift", "gray")}
-
-
-@pytest.fixture(scope="module")
-def one_block():
-  """Makes the networks one block deep: a third of the time to compile."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(vit.SIZES, "micro", (96, 1, 3))
-    yield
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +27,7 @@ def config_of(stage, data, **changes):
 
 
 @pytest.fixture(scope="module")
-def trained_teacher(one_block, pairs, tmp_path_factory):
+def trained_teacher(pairs, tmp_path_factory):
   folder = tmp_path_factory.mktemp("runs") / "teacher"
   train_teacher.main(config_of("teacher", pairs), str(folder))
   return folder

@@ -9,7 +9,8 @@ import sys
 from tests.data_folders import save_image
 from tests.paths import REPO
 
-TINY = {  # of the config shoe304, whose networks have width 96 and depth 3
+TINY = {  # of the config shoe304
+  "model.size": "nano",
   "image_size": "16",
   "batch_size": "8",
   "model.patch_size": "8",

@@ -138,4 +138,4 @@ def _of_package(package: Package, modality: str, place: str) -> Encoder:
 
 def _init(model: Student, config: ConfigDict, seed: int) -> Params:
   images = jax.numpy.zeros((1, config.image_size, config.image_size, 3))
-  return model.init(jax.random.key(seed), images)["params"]
+  return jax.jit(lambda key: model.init(key, images)["params"])(jax.random.key(seed))

@@ -9,8 +9,14 @@ from sbir.nn.layers import LayerNorm, gelu, per_token
 from sbir.types import UserError
 
 # name: width, depth, heads. tiny, small: DeiT (arXiv:2012.12877) table 1; base: ViT table 1.
-# micro is ours, for two CPU cores.
-SIZES = {"micro": (96, 3, 3), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
+# micro is ours, for two CPU cores; nano only to see in a minute whether all of a command works.
+SIZES = {
+  "nano": (48, 1, 3),
+  "micro": (96, 3, 3),
+  "tiny": (192, 12, 3),
+  "small": (384, 12, 6),
+  "base": (768, 12, 12),
+}
 
 
 def patchify(images: Float[Array, "b h w 3"], patch: int) -> Float[Array, "b n p"]:
@@ -116,7 +122,7 @@ def vit(
   position_std: float = 0.02,
   remat: bool = False,
 ) -> ViT:
-  """Returns the ViT of a published size by name: "tiny", "small", "base" (or our "micro")."""
+  """Returns the ViT of a published size by name: "tiny", "small", "base"; ours: "micro", "nano"."""
   if size not in SIZES:
     raise UserError(f"vit size {size!r} is unknown; one of: {', '.join(SIZES)}")
   width, depth, num_heads = SIZES[size]
