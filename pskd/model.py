@@ -144,7 +144,7 @@ def two_token_net(
   head: Head,
   remat: bool = False,
 ) -> TwoTokenNet:
-  """Returns the network of a published ViT size by name: "tiny", "small", "base", our "micro", "nano"."""
+  """Returns the network of a ViT size by name: "tiny", "small", "base"; ours: "micro", "nano"."""
   if size not in SIZES:
     raise UserError(f"vit size {size!r} is unknown; one of: {', '.join(SIZES)}")
   backbone = TwoTokenViT(*SIZES[size], patch_size, dtype, position_std, resample_positions, remat)
