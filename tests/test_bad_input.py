@@ -11,11 +11,9 @@ from sbir.data.pairs import epoch_rows, find_pairs
 from sbir.data.sources import open_source
 from sbir.logs import read_metrics
 from tests.data_folders import make_qmul
-from tests.refusals import MAINS, cut, line_of, rewrite
+from tests.refusals import MAINS, cut, data, line_of, refuse, rewrite, runs  # noqa: F401
 from tests.xmodal_runs import QUICK, RESTART, arguments, make_pairs, start
 from xmodal import checks, train_teacher
-
-pytest_plugins = ["tests.refusals"]
 
 # --- the data -------------------------------------------------------------------------------------
 

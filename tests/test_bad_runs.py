@@ -9,12 +9,10 @@ import pytest
 
 from sbir import cli, run_folder
 from sbir.types import UserError
-from tests.refusals import MAINS, cut, line_of, rewrite
+from tests.refusals import MAINS, copies, cut, data, line_of, refuse, rewrite, runs  # noqa: F401
 from tests.xmodal_runs import TINY, arguments, make_pairs, start
 from xmodal import pipeline
 from xmodal.stages import load_teacher
-
-pytest_plugins = ["tests.refusals"]
 
 # --- the run folders ------------------------------------------------------------------------------
 
@@ -58,7 +56,7 @@ def test_a_teacher_whose_weights_are_not_its_configs_is_refused(refuse, copies):
   edit(copies["teacher"], model={**model, "patch_size": 16})
   line = refuse("photo_student", {"teacher": copies["teacher"]})
   assert "is of another architecture, 4 arrays differ" in line
-  assert "photo_encoder/patch_embed/kernel: (192, 96) saved, (768, 96) expected" in line
+  assert "photo_encoder/patch_embed/kernel: (192, 48) saved, (768, 48) expected" in line
 
 
 def test_a_teacher_that_is_not_finished_is_used_and_said_to_be_so(runs, capfd):

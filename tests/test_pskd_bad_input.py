@@ -7,12 +7,10 @@ from ml_collections import ConfigDict
 
 from pskd import checks
 from sbir import cli
-from tests.pskd_refusals import MAINS, with_list
+from tests.pskd_refusals import MAINS, data, refuse, runs, with_list  # noqa: F401
 from tests.pskd_runs import arguments, make_classes, of_data
 from tests.refusals import cut, line_of
 from tests.test_bad_input import numbers
-
-pytest_plugins = ["tests.pskd_refusals"]
 
 # --- the config -----------------------------------------------------------------------------------
 

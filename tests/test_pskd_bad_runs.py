@@ -7,11 +7,9 @@ import pytest
 
 from pskd import evaluate, pipeline
 from sbir import cli
-from tests.pskd_refusals import USUAL, with_list
+from tests.pskd_refusals import USUAL, copy, data, refuse, runs, with_list  # noqa: F401
 from tests.pskd_runs import CLASSES, arguments, make_classes, of_data
 from tests.refusals import cut, line_of
-
-pytest_plugins = ["tests.pskd_refusals"]
 
 # --- run folders ----------------------------------------------------------------------------------
 
