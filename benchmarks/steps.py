@@ -26,12 +26,9 @@ class Training:
   def __init__(self, task: Any, optimizer: Any, batch: Mapping[str, Any], *, frozen: Any = None):
     import jax
 
-    from sbir import host_memory
     from sbir.mesh import make_mesh
     from sbir.step import init_state, make_train_step
 
-    if not on_accelerator():
-      host_memory.keep_freed()  # as `sbir.train` does
     self._batch = jax.device_put(dict(batch))
     self._frozen = jax.device_put({} if frozen is None else frozen)
     make = jax.jit(lambda key, batch: init_state(task, optimizer, key, batch))

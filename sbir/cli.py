@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sbir import processes
+from sbir import host_memory, processes
 from sbir.processes import EXIT_STOPPED
 from sbir.user_error import UserError
 
@@ -67,6 +67,7 @@ def tool(main: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None
   try:
     flags, rest = processes.split_flags(arguments)
     if not set(HELP) & set(rest):
+      host_memory.keep_freed_on_cpu()
       processes.join(flags)
     status = main([argument for argument in rest if argument != NO_COMPILE_CACHE])
   except KeyboardInterrupt:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from sbir import host_memory, processes, progress, run_folder
+from sbir import processes, progress, run_folder
 from sbir.checkpoint import Checkpoints, newest_sound
 from sbir.health import Health, diagnosis, good_health, watch
 from sbir.layout import layout_of
@@ -27,7 +27,9 @@ from sbir.stopping import GO_ON, Stopped, listening
 from sbir.task import Task
 from sbir.types import Batch, Params, Scalar, UserError
 
-STEPS_IN_FLIGHT = 2  # dispatched and not yet finished; more only holds more batches in memory
+# Dispatched and not yet finished; more only holds more batches in memory. On the CPU it is one, for
+# there a step that waits for another already holds its temporaries: gigabytes.
+STEPS_IN_FLIGHT = 2
 
 Evaluate = Callable[[Params, Params], Mapping[str, float]]
 
@@ -79,8 +81,6 @@ def train(
   """
   if steps < 1:
     raise UserError(f"steps={steps} must be at least 1")
-  if jax.default_backend() == "cpu":
-    host_memory.keep_freed()
   run_folder.check(workdir, config)
   first = put_batch(next(batches), mesh)
   init_key, frozen_key = jax.random.split(jax.random.key(seed))
@@ -174,18 +174,21 @@ class _Run(NamedTuple):
     health = put_replicated(good_health(state.params), self.mesh)
     allowed = put_replicated(jnp.int32(self.skip_nonfinite), self.mesh)
     pace, last = Pace(), self.every.steps
+    most = 1 if jax.default_backend() == "cpu" else STEPS_IN_FLIGHT
     with (
       listening(self.mesh) as asked,
       progress.bar(self.desc, last, initial=start, unit="step") as bar,
     ):
       for step in range(start + 1, last + 1):
         batch = first if step == 1 else pace.fetch(self.batches, self.mesh)
+        if len(in_flight) >= most:
+          in_flight.popleft().block_until_ready()
         # The first step traces and compiles; after it, a step moves nothing to or from the host.
         with jax.transfer_guard("allow" if step == start + 1 else "disallow"):
           state, metrics = train_step(state, frozen, batch)
           health = watch(health, state.step, metrics["loss"], metrics.pop("finite"), allowed)
         in_flight.append(metrics["loss"])
-        if step == start + 1 or len(in_flight) > STEPS_IN_FLIGHT:
+        if step == start + 1:
           in_flight.popleft().block_until_ready()
         pace.count(batch, restart=step == start + 1)
         stops = asked.after_step(is_last=step == last)
