@@ -42,5 +42,15 @@ def keep_freed() -> None:
   mallopt(M_ARENA_MAX, 1)  # XLA's threads each with memory of their own would find none of it
 
 
+def give_back() -> None:
+  """Gives the system, once, what is free now.
+
+  For between programs: the temporaries of the next may be larger and find no place where those of
+  the one before were, and both kept would be the sum.
+  """
+  if _is_glibc():
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def _is_glibc() -> bool:
   return platform.libc_ver()[0] == "glibc"

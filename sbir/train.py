@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from sbir import processes, progress, run_folder
+from sbir import host_memory, processes, progress, run_folder
 from sbir.checkpoint import Checkpoints, newest_sound
 from sbir.health import Health, diagnosis, good_health, watch
 from sbir.layout import layout_of
@@ -190,6 +190,7 @@ class _Run(NamedTuple):
         in_flight.append(metrics["loss"])
         if step == start + 1:
           in_flight.popleft().block_until_ready()
+          host_memory.give_back()  # what compiling took, and other programs before
         pace.count(batch, restart=step == start + 1)
         stops = asked.after_step(is_last=step == last)
         self._chores(step, state, frozen, metrics, health, pace, bar, stops)
@@ -230,6 +231,8 @@ class _Run(NamedTuple):
       if saves:
         rest, score = beside_params(state), scores.get(self.choose_by)
         self.checkpoints.save(step, state.params, rest, self.batches.get_state(), score=score)
+      if evaluates:
+        host_memory.give_back()
 
 
 def _check_health(health: Health, params: Params, desc: str) -> None:
