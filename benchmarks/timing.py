@@ -66,7 +66,7 @@ def spread(figure: Mapping[str, float], digits: int | None = None) -> str:
 
 
 def _make_room() -> None:
-  """Gives memory back where a third of the machine's is held: of large networks each way keeps some.
+  """Gives memory back where a third of it is held: of large networks each way keeps some.
 
   The step after it then pays for its memory, as each did before a process kept it.
   """
