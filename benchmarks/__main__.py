@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.options import TORCH_PYTHON, Options
+from sbir import host_memory
 from sbir.cli import parser, tool
 
 # A benchmark is a module of this package with run(options) -> plain values and as_text(values) ->
@@ -61,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
     module = _module(name)
     results[name] = module.run(options)
     print("\n" + module.as_text(results[name]), flush=True)
+    host_memory.give_back()  # the next one may need it in a process of its own
     if args.json:  # at once: the next one may fail, or be stopped
       _write(Path(args.json), results)
 

@@ -1,13 +1,11 @@
 """Ways of doing something, timed in turns, so that what slows the machine slows all of them."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-MOST_HELD = 1 / 3  # of the machine's memory, before a turn
+from sbir import host_memory
 
 
 class Timing(NamedTuple):
@@ -29,11 +27,11 @@ def interleaved(
   """
   taken: dict[str, list[float]] = {name: [] for name in ways}
   for way in ways.values():
-    _make_room()
+    host_memory.make_room()
     _finish(way())
   for _ in range(repeats):
     for name, way in ways.items():
-      _make_room()
+      host_memory.make_room()
       begun = time.perf_counter()
       for _ in range(times - 1):
         way()
@@ -63,25 +61,6 @@ def spread(figure: Mapping[str, float], digits: int | None = None) -> str:
   digits = (1 if figure["median"] >= 10 else 2) if digits is None else digits
   median, low, high = (f"{figure[name]:.{digits}f}" for name in ("median", "low", "high"))
   return f"{median} ({low} to {high})"
-
-
-def _make_room() -> None:
-  """Gives memory back where a third of it is held: of large networks each way keeps some.
-
-  The step after it then pays for its memory, as each did before a process kept it.
-  """
-  held, whole = os.sysconf("SC_PAGE_SIZE") * _resident_pages(), os.sysconf("SC_PHYS_PAGES")
-  if held > MOST_HELD * whole * os.sysconf("SC_PAGE_SIZE"):
-    from sbir import host_memory
-
-    host_memory.give_back()
-
-
-def _resident_pages() -> int:
-  try:
-    return int(Path("/proc/self/statm").read_text().split()[1])
-  except OSError:  # not Linux
-    return 0
 
 
 def _finish(result: Any) -> None:

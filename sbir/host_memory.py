@@ -4,10 +4,12 @@ import ctypes
 import importlib.util
 import os
 import platform
+from pathlib import Path
 
 # Numbers of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 PAD = 64 * 2**20  # bytes asked of the system beyond what is needed
+MOST_HELD = 1 / 3  # of the machine's memory; with it the next step's temporaries may take the rest
 
 
 # What jax brings along for a GPU or a TPU; where it finds neither of them, it has only the CPU.
@@ -42,14 +44,29 @@ def keep_freed() -> None:
   mallopt(M_ARENA_MAX, 1)  # XLA's threads each with memory of their own would find none of it
 
 
-def give_back() -> None:
-  """Gives the system, once, what is free now.
+def make_room() -> None:
+  """Gives back what is free where the process holds more than MOST_HELD of the machine's memory.
 
-  For between programs: the temporaries of the next may be larger and find no place where those of
-  the one before were, and both kept would be the sum.
+  Before a step: the temporaries of a program find no place where those of another were, or a piece
+  of one still lies, and go elsewhere; of a large network both kept would be too much.
   """
+  if _share_held() > MOST_HELD:
+    give_back()
+
+
+def give_back() -> None:
+  """Gives the system, once, what is free now."""
   if _is_glibc():
     ctypes.CDLL(None).malloc_trim(0)
+
+
+def _share_held() -> float:
+  """Returns the share of the machine's memory that this process holds; 0 where it is not known."""
+  try:
+    resident = int(Path("/proc/self/statm").read_text().split()[1])
+  except OSError:  # not Linux
+    return 0.0
+  return resident / os.sysconf("SC_PHYS_PAGES")
 
 
 def _is_glibc() -> bool:

@@ -174,7 +174,8 @@ class _Run(NamedTuple):
     health = put_replicated(good_health(state.params), self.mesh)
     allowed = put_replicated(jnp.int32(self.skip_nonfinite), self.mesh)
     pace, last = Pace(), self.every.steps
-    most = 1 if jax.default_backend() == "cpu" else STEPS_IN_FLIGHT
+    on_cpu = jax.default_backend() == "cpu"
+    most = 1 if on_cpu else STEPS_IN_FLIGHT
     with (
       listening(self.mesh) as asked,
       progress.bar(self.desc, last, initial=start, unit="step") as bar,
@@ -183,6 +184,8 @@ class _Run(NamedTuple):
         batch = first if step == 1 else pace.fetch(self.batches, self.mesh)
         if len(in_flight) >= most:
           in_flight.popleft().block_until_ready()
+        if on_cpu:
+          host_memory.make_room()
         # The first step traces and compiles; after it, a step moves nothing to or from the host.
         with jax.transfer_guard("allow" if step == start + 1 else "disallow"):
           state, metrics = train_step(state, frozen, batch)
@@ -190,7 +193,6 @@ class _Run(NamedTuple):
         in_flight.append(metrics["loss"])
         if step == start + 1:
           in_flight.popleft().block_until_ready()
-          host_memory.give_back()  # what compiling took, and other programs before
         pace.count(batch, restart=step == start + 1)
         stops = asked.after_step(is_last=step == last)
         self._chores(step, state, frozen, metrics, health, pace, bar, stops)
@@ -231,8 +233,6 @@ class _Run(NamedTuple):
       if saves:
         rest, score = beside_params(state), scores.get(self.choose_by)
         self.checkpoints.save(step, state.params, rest, self.batches.get_state(), score=score)
-      if evaluates:
-        host_memory.give_back()
 
 
 def _check_health(health: Health, params: Params, desc: str) -> None:

@@ -40,6 +40,19 @@ def test_freed_memory_is_not_asked_of_the_system_again():
   assert kept < 100 and kept < plain / 10
 
 
+GIVEN_BACK = """
+import numpy as np
+from sbir import host_memory
+
+host_memory.keep_freed()
+large, small = np.ones(2**25), bytearray(100_000)  # 256 MiB, and what keeps it from the heap's end
+print(host_memory._share_held())
+del large
+print(host_memory._share_held())
+host_memory.give_back()
+print(host_memory._share_held())
+"""
+
 # A main of ours: XLA's own threads allocate and free 64 MiB, 16 384 pages, in every step.
 MAIN = """
 import resource
@@ -84,6 +97,23 @@ def test_memory_is_kept_where_jax_will_compute_on_the_cpu(monkeypatch, asked, pl
     monkeypatch.setenv("JAX_PLATFORMS", asked)
   host_memory.keep_freed_on_cpu()
   assert bool(called) == keeps
+
+
+@pytest.mark.parametrize(("held", "gives"), [(0.2, False), (0.5, True)])
+def test_a_process_that_holds_much_gives_back(monkeypatch, held, gives):
+  called = []
+  monkeypatch.setattr(host_memory, "_share_held", lambda: held)
+  monkeypatch.setattr(host_memory, "give_back", lambda: called.append(True))
+  host_memory.make_room()
+  assert bool(called) == gives
+
+
+def test_what_is_given_back_is_no_longer_held():
+  done = subprocess.run(
+    [sys.executable, "-c", GIVEN_BACK], cwd=REPO, capture_output=True, text=True, check=True
+  )
+  full, kept, given = map(float, done.stdout.split())
+  assert kept > 0.9 * full and given < 0.5 * full
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
