@@ -11,7 +11,6 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 PAD = 64 * 2**20  # bytes asked of the system beyond what is needed
 MOST_HELD = 1 / 3  # of the machine's memory; with it the next step's temporaries may take the rest
 
-
 # What jax brings along for a GPU or a TPU; where it finds neither of them, it has only the CPU.
 ACCELERATOR_PLUGINS = ("jax_plugins", "libtpu")
 
