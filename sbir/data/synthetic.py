@@ -7,6 +7,7 @@ its own, and is the same bit for bit in any order, in any process, however many 
   python -m sbir.data.synthetic --out sheet.png       shows every category, photos beside sketches
 """
 
+import functools
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -74,6 +75,10 @@ class Synthetic:
 
   def stamp(self) -> str:
     """Returns what changes with the set's words, or with how any category is drawn."""
+    return self._stamp
+
+  @functools.cached_property
+  def _stamp(self) -> str:
     first = {(r.modality, r.category): i for i, r in reversed([*enumerate(self.records)])}
     drawn = [hashlib.sha256(self.image(i).tobytes()).hexdigest() for i in sorted(first.values())]
     return stamp_of(self.records, self.seed, self.size, *drawn)
