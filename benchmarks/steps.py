@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from benchmarks import flops
 from benchmarks.options import Options, compute_dtypes, on_accelerator
 from benchmarks.timing import interleaved, rate, spread, times_faster
+from sbir import host_memory
 
 STEPS_OF_A_TURN = 10
 NO_PAIRS: Mapping[str, tuple[str, str]] = {}
@@ -45,6 +46,7 @@ class Training:
 
   def __call__(self, **changed: Any) -> Any:
     """Does one step, of the batch with these entries instead."""
+    host_memory.make_room()
     self.state, self.metrics = self._step(self.state, self._frozen, {**self._batch, **changed})
     return self.metrics
 
