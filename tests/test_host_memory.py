@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,39 @@ def faults_of_second_use(word):
 def test_freed_memory_is_not_asked_of_the_system_again():
   kept, plain = faults_of_second_use("keep"), faults_of_second_use("plain")
   assert kept < 100 and kept < plain / 10
+
+
+HUGE_PAGES = """
+import resource, sys
+from sbir import host_memory
+
+if sys.argv[1] == "keep":
+  host_memory.keep_freed()
+
+def faults():
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  b'1' * 2**27  # numpy asks for huge pages by itself
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults())
+host_memory._share_held = lambda: 1.0
+host_memory.make_room()
+print(faults())
+"""
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library: nothing is done")
+@pytest.mark.skipif(
+  not THP.exists() or "[never]" in THP.read_text(), reason="this system has no huge pages to give"
+)
+def test_memory_comes_in_huge_pages_at_first_and_after_it_was_given_back():
+  command = [sys.executable, "-c", HUGE_PAGES]
+  run = lambda word: subprocess.run([*command, word], cwd=REPO, capture_output=True, text=True)
+  first, again = map(int, run("keep").stdout.split())
+  assert max(first, again) < 4000  # of 4 KiB they would be 32 768
+  if "[always]" not in THP.read_text():
+    assert min(map(int, run("plain").stdout.split())) > 30_000
 
 
 GIVEN_BACK = """
