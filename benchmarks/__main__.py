@@ -17,6 +17,7 @@ from sbir.cli import parser, tool
 NAMES = (
   "vit_forward",
   "vit_train",
+  "vit_products",
   "xmodal_teacher",
   "xmodal_student_cached",
   "xmodal_student_uncached",

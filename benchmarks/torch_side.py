@@ -1,4 +1,4 @@
-"""PyTorch's side of the vit benchmarks: `torch_vit`, started with our weights, asked over pipes."""
+"""PyTorch's side of the vit benchmarks: programs that have torch, asked over pipes."""
 
 import contextlib
 import json
@@ -12,37 +12,24 @@ from benchmarks.machine import num_cpus
 from benchmarks.options import Options, on_accelerator
 from benchmarks.vit import LEARNING_RATE, NUM_CLASSES, SAME_WITHIN, WEIGHT_DECAY, Shape
 
-PROGRAM = Path(__file__).resolve().parent / "torch_vit.py"
+HERE = Path(__file__).resolve().parent
 
 
 class Program:
-  """One network in a process that has torch. Its waits are those of the work asked for."""
+  """A process that has torch. Its waits are those of the work asked for."""
 
-  def __init__(self, python: Path, weights: Path):
-    command = [str(python), str(PROGRAM), str(weights), str(num_cpus())]
-    self._folder = weights.parent
+  def __init__(self, python: Path, script: str, *arguments: str):
+    self._script = script
+    command = [str(python), str(HERE / script), *arguments, str(num_cpus())]
     self._process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     self.about = self._answer()
 
-  def outputs(self) -> Any:
-    """Returns the tokens it makes of the batch."""
-    import numpy as np
-
-    return np.load(self._ask(f"outputs {self._folder / 'outputs.npy'}"), allow_pickle=False)
-
-  def losses(self, num: int) -> list[float]:
-    """Returns the losses of the first steps."""
-    return self._ask(f"losses {num}")
-
-  def forward(self) -> None:
-    """Makes the tokens of the batch once."""
-    self._ask("forward")
-
-  def train(self) -> None:
-    """Does one training step."""
-    self._ask("train")
+  def ask(self, line: str) -> Any:
+    """Returns its answer to a line."""
+    print(line, file=self._process.stdin, flush=True)
+    return self._answer()
 
   def stop(self) -> None:
     """Ends the process."""
@@ -50,20 +37,57 @@ class Program:
     self._process.stdout.close()
     self._process.wait()
 
-  def _ask(self, line: str) -> Any:
-    print(line, file=self._process.stdin, flush=True)
-    return self._answer()
-
   def _answer(self) -> Any:
     line = self._process.stdout.readline()
     if not line:
-      raise RuntimeError(f"{PROGRAM.name} ended with status {self._process.wait()}; see above")
+      raise RuntimeError(f"{self._script} ended with status {self._process.wait()}; see above")
     return json.loads(line)
 
 
+class Network(Program):
+  """One network: `torch_vit`, started with our weights."""
+
+  def __init__(self, python: Path, weights: Path):
+    self._folder = weights.parent
+    super().__init__(python, "torch_vit.py", str(weights))
+
+  def outputs(self) -> Any:
+    """Returns the tokens it makes of the batch."""
+    import numpy as np
+
+    return np.load(self.ask(f"outputs {self._folder / 'outputs.npy'}"), allow_pickle=False)
+
+  def losses(self, num: int) -> list[float]:
+    """Returns the losses of the first steps."""
+    return self.ask(f"losses {num}")
+
+  def forward(self) -> None:
+    """Makes the tokens of the batch once."""
+    self.ask("forward")
+
+  def train(self) -> None:
+    """Does one training step."""
+    self.ask("train")
+
+
+class Multiplier(Program):
+  """Matrix products: `torch_products`."""
+
+  def __init__(self, python: Path):
+    super().__init__(python, "torch_products.py")
+
+  def multiply(self, product: Any, times: int) -> float | None:
+    """Does a product (its `spec` and `shapes`) so many times."""
+    return self.ask(json.dumps({"spec": product.spec, "shapes": product.shapes, "times": times}))
+
+  def size(self, product: Any) -> float:
+    """Returns the sum of the result's squares."""
+    return self.multiply(product, 1)
+
+
 @contextlib.contextmanager
-def programs(options: Options) -> Iterator[Callable[..., Program]]:
-  """Yields what starts a `Program` of (shape, task, parameters, batch), all stopped at the end.
+def programs(options: Options) -> Iterator[Callable[..., Network]]:
+  """Yields what starts a `Network` of (shape, task, parameters, batch), all stopped at the end.
 
   Raises: UserError if torch is asked for and cannot be had.
   """
@@ -71,14 +95,28 @@ def programs(options: Options) -> Iterator[Callable[..., Program]]:
     check(options)
   with contextlib.ExitStack() as stack:
 
-    def start(shape: Shape, task: Any, params: Any, batch: dict) -> Program:
+    def start(shape: Shape, task: Any, params: Any, batch: dict) -> Network:
       folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
       _write(folder / "weights.npz", shape, task.model, params, batch)
-      program = Program(options.torch_python, folder / "weights.npz")
+      program = Network(options.torch_python, folder / "weights.npz")
       stack.callback(program.stop)
       return program
 
     yield start
+
+
+@contextlib.contextmanager
+def multiplier(options: Options) -> Iterator[Multiplier | None]:
+  """Yields what multiplies in torch, None if that is not asked for. Raises: UserError."""
+  if not options.compare:
+    yield None
+    return
+  check(options)
+  program = Multiplier(options.torch_python)
+  try:
+    yield program
+  finally:
+    program.stop()
 
 
 def check(options: Options) -> None:

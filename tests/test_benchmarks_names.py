@@ -20,6 +20,7 @@ STEPS += ("xmodal_student_uncached",)
 SAYS = {
   "vit_forward": r"rehearsal/16 b2 bfloat16 +\d.* images/s.*% of the peak\n.*peak: .*GFLOP/s",
   "vit_train": r"the loss in bfloat16 is \d\.\de-\d\d from float32's",
+  "vit_products": r"1 x fc1 +\d+\.\d\d ms(.*\n)+.*all of a step: \d\.\d{3} s",
   "xmodal_teacher": r"loss: both sketches\n(.*\n)+.*the photo once, not twice: .*target: 1.3",
   "xmodal_student_cached": r"sketch student float32 .* images/s",
   "xmodal_student_uncached": r"photo student, cached, not as released: .*target: 10\)",
