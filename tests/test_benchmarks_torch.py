@@ -66,9 +66,7 @@ def test_products_are_told_one_by_one_beside_torch(python, tmp_path):
 def test_products_of_a_network_are_all_that_its_step_multiplies():
   shape = Shape("Ti/16", "tiny", 16, 224, 16)
   counted = sum(product.count * product.flops for product in vit_products.products(shape)) / 1e9
-  assert (
-    0.97 * 121 < counted < 121
-  )  # by XLA's count all of a step is 121
+  assert 0.97 * 121 < counted < 121  # by XLA's count all of a step is 121
 
 
 @pytest.mark.slow
