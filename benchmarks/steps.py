@@ -46,12 +46,12 @@ class Training:
 
   def __call__(self, **changed: Any) -> Any:
     """Does one step, of the batch with these entries instead."""
-    host_memory.make_room()
     self.state, self.metrics = self._step(self.state, self._frozen, {**self._batch, **changed})
     return self.metrics
 
   def first_loss(self) -> float:
     """Does one step; returns the loss before it."""
+    host_memory.make_room()  # `interleaved` does it before all others
     return float(self()["loss"])
 
 
